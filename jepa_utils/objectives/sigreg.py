@@ -1,0 +1,534 @@
+"""Sketched isotropic Gaussian regularization (SIGReg) and its relatives.
+
+SIGReg asks of a cloud of embeddings one thing: that its shadow on any line look like a standard normal. It draws random unit
+directions, projects, and measures each shadow's distance to the bell with the Epps-Pulley statistic.
+
+With ``u`` the N projections on one direction, ``phi(t) = exp(-t**2 / 2)`` and trapezoid weights ``w_k``::
+
+    T = N * sum_k w_k phi(t_k) * [(mean cos(t_k u) - phi(t_k))**2 + (mean sin(t_k u))**2]
+
+How it is computed (the value and the gradient in one pass, no array of size N x slices x knots)
+------------------------------------------------------------------------------------------------
+The integrand is even and zero at ``t = 0``, so only positive knots count, and those are multiples ``k * base`` of one base
+frequency. ``cos(k a)`` and ``sin(k a)`` come from one cosine and one sine of ``a = base * u`` by the Chebyshev recurrence, and
+only the lower half ``k <= B`` is ever formed: the upper half follows from
+
+    cos((B+j) a) = 2 cos(B a) cos(j a) - cos((B-j) a)
+    sin((B+j) a) = 2 cos(B a) sin(j a) + sin((B-j) a)
+
+so every mean is linear in the products of the *planes* ``[1, cos a .. cos Ba, sin a .. sin Ba]`` with the two rows ``1`` and
+``cos Ba``: one batched matrix product. The gradient is a trigonometric polynomial in ``a``, hence linear in the same planes:
+a second product. `_Grid.expansion` holds those linear relations, read one way for the value and the other for the gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.distributed.nn.functional import all_reduce
+
+__all__ = ["SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"]
+
+# Numbers per plane in one chunk on a CPU: nine planes of this size stay near the cores, and fit in the memory bound.
+_CPU_CHUNK = 96 * 1024
+
+
+# --------------------------------------------------------------------------------------------------------------------------
+# Checks of what comes in
+# --------------------------------------------------------------------------------------------------------------------------
+
+
+def _check_points(name: str, points: Tensor, *, wants: str, min_dim: int, count_axis: int) -> Tensor:
+    """Return `points` in float32 or float64, or say what is wrong with them."""
+    if not isinstance(points, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor of shape {wants}, got {type(points).__name__}")
+    if not points.dtype.is_floating_point:
+        raise TypeError(f"{name} must have a floating-point dtype, got {points.dtype}")
+    if points.dim() < min_dim:
+        raise ValueError(f"{name} must have shape {wants}, got a tensor of shape {tuple(points.shape)}")
+    if points.shape[count_axis] < 2:
+        raise ValueError(f"{name} needs at least 2 samples to compare with a distribution, got shape {tuple(points.shape)}")
+    if points.numel() == 0:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(points.shape)}")
+    if not torch.isfinite(points).all():
+        bad = int((~torch.isfinite(points)).sum())
+        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values of {points.numel()}")
+    return points if points.dtype == torch.float64 else points.float()
+
+
+def _check_positive_int(name: str, value: int, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
+
+
+def _check_grid(knots: int, t_max: float) -> None:
+    _check_positive_int("knots", knots, 2)
+    if isinstance(t_max, bool) or not isinstance(t_max, (int, float)) or not 0 < t_max < math.inf:
+        raise ValueError(f"t_max must be a positive finite number, got {t_max!r}")
+
+
+# --------------------------------------------------------------------------------------------------------------------------
+# The statistic of every row, and its gradient
+# --------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The positive knots ``k * base`` for k = 1..H, as tensors ready for use."""
+
+    base: float
+    half: int  # B: highest harmonic that is formed
+    weight: Tensor  # (2H,)  w_k phi(t_k), for the cosines and again for the sines
+    target: Tensor  # (2H,)  phi(t_k), then zeros: what the means of a standard normal are
+    slope: Tensor  # (2H,)  derivative factors, see `_statistic_`
+    expansion: Tensor  # (2H, 2 * planes)  harmonics from products of planes with [1, cos Ba]
+
+    @property
+    def planes(self) -> int:
+        return 2 * self.half + 1
+
+
+@lru_cache(maxsize=32)
+def _grid(knots: int, t_max: float, dtype: torch.dtype, device: torch.device) -> _Grid:
+    step = 2 * t_max / (knots - 1)
+    # An odd number of knots has one at 0 (it adds nothing) and the others at multiples of the step; an even number has its
+    # knots at odd multiples of half a step: even harmonics then get weight 0.
+    odd = knots % 2 == 1
+    base, harmonics = (step, (knots - 1) // 2) if odd else (step / 2, knots - 1)
+    k = torch.arange(1, harmonics + 1, dtype=torch.float64)
+    t = k * base
+    phi = torch.exp(-0.5 * t**2)
+    weight = torch.full_like(t, 2 * step)  # both signs of t
+    weight[-1] = step  # the trapezoid halves the ends
+    if not odd:
+        weight[1::2] = 0
+    weight = weight * phi
+
+    half = (harmonics + 1) // 2
+    planes = 2 * half + 1
+    cos, sin = (lambda j: j), (lambda j: half + j)  # where the planes lie; cos(0) is the plane of ones
+    expansion = torch.zeros(2, harmonics, 2, planes, dtype=torch.float64)
+    ones, top = 0, 1
+    for n in range(1, harmonics + 1):
+        if n <= half:
+            expansion[0, n - 1, ones, cos(n)] = 1
+            expansion[1, n - 1, ones, sin(n)] = 1
+        else:
+            j = n - half
+            expansion[0, n - 1, top, cos(j)] = 2
+            expansion[0, n - 1, ones, cos(half - j)] -= 1
+            expansion[1, n - 1, top, sin(j)] = 2
+            if half > j:
+                expansion[1, n - 1, ones, sin(half - j)] += 1
+
+    def ready(tensor: Tensor) -> Tensor:
+        return tensor.to(device=device, dtype=dtype)
+
+    return _Grid(
+        base=base,
+        half=half,
+        weight=ready(torch.cat([weight, weight])),
+        target=ready(torch.cat([phi, torch.zeros_like(phi)])),
+        slope=ready(torch.cat([2 * weight * t, -2 * weight * t])),
+        expansion=ready(expansion.view(2 * harmonics, 2 * planes)),
+    )
+
+
+def _statistic_(angles: Tensor, grid: _Grid, *, count: int, group: _Group | None, gradient: bool) -> Tensor:
+    """Epps-Pulley statistic of every row; `angles` is overwritten by its gradient.
+
+    angles (R, N) is ``base * u``; it comes back as dT/du where `gradient`, and as scratch otherwise. Returns T (R,).
+    """
+    rows, n = angles.shape
+    half, planes = grid.half, grid.planes
+    harmonics = grid.target.numel() // 2
+    chunk = _chunk_rows(rows, n if group is None else group.largest, angles.device)
+    basis = angles.new_empty(planes, chunk, n)
+    basis[0] = 1
+    waves = angles.new_empty(chunk, 2, n) if gradient else None
+    statistic = angles.new_empty(rows)
+    for start in range(0, rows, chunk):
+        a = angles[start : start + chunk]  # (r, N)
+        r = a.shape[0]
+        f = basis[:, :r]  # (planes, r, N)
+        torch.cos(a, out=f[1])
+        torch.sin(a, out=f[half + 1])
+        double_cos = torch.mul(f[1], 2, out=a)  # the angle itself is not needed any more
+        for k in range(2, half + 1):
+            torch.mul(double_cos, f[k - 1], out=f[k]).sub_(f[k - 2])
+            torch.mul(double_cos, f[half + k - 1], out=f[half + k])
+            if k > 2:  # sin(0) = 0 has no plane
+                f[half + k].sub_(f[half + k - 2])
+        f_rows = f.transpose(0, 1)  # (r, planes, N)
+        products = torch.bmm(f_rows[:, 0 : half + 1 : half], f_rows.transpose(1, 2))  # (r, 2, planes): with 1, with cos Ba
+        sums = products.reshape(r, 2 * planes) @ grid.expansion.T  # (r, 2H)
+        if group is not None:
+            dist.all_reduce(sums)
+        gap = sums / count - grid.target
+        torch.mv(gap * gap, grid.weight, out=statistic[start : start + r])
+        if gradient:
+            # d cos(k a)/du = -t sin(k a) and d sin(k a)/du = t cos(k a): the two halves change places.
+            slopes = torch.cat([gap[:, harmonics:], gap[:, :harmonics]], dim=1) * grid.slope
+            coefficients = (slopes @ grid.expansion).view(r, 2, planes)
+            w = torch.bmm(coefficients, f_rows, out=waves[:r])
+            torch.addcmul(w[:, 0], w[:, 1], f[half], out=a)
+    return statistic.mul_(count)
+
+
+def _chunk_rows(rows: int, n: int, device: torch.device) -> int:
+    """How many rows to take at once: cache-sized on a CPU, a quarter of all elsewhere (memory stays within 4 arrays)."""
+    numbers = _CPU_CHUNK if device.type == "cpu" else rows * n // 4
+    return max(1, min(rows, numbers // n))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The processes that share one batch."""
+
+    ranks: int
+    total: int  # samples over all ranks
+    largest: int  # samples on the fullest rank: sets the chunks, so that every rank makes the same number of calls
+
+    @staticmethod
+    def of(n: int, device: torch.device) -> _Group | None:
+        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+            return None
+        counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
+        counts[dist.get_rank()] = n
+        dist.all_reduce(counts)
+        return _Group(ranks=len(counts), total=int(counts.sum()), largest=int(counts.max()))
+
+
+class _SlicedStatistic(torch.autograd.Function):
+    """Mean over slices of the statistic of ``embeddings @ directions``; keeps only the gradient, (L, N, D)."""
+
+    @staticmethod
+    def forward(ctx, embeddings: Tensor, directions: Tensor, grid: _Grid, group: _Group | None) -> Tensor:
+        batches, n, dimensions = embeddings.shape
+        slices = directions.shape[1]
+        points = embeddings.reshape(-1, dimensions)  # (L N, D)
+        gradient = ctx.needs_input_grad[0]
+        count = n if group is None else group.total
+        with torch.autocast(embeddings.device.type, enabled=False):
+            angles = (directions * grid.base).T @ points.T  # (M, L N)
+            statistic = _statistic_(angles.view(-1, n), grid, count=count, group=group, gradient=gradient)  # (M L,)
+            if gradient:
+                scale = (1 if group is None else group.ranks) / (batches * slices)
+                # (D, M) @ (M, L N) is several times faster than its transpose where D is small
+                ctx.save_for_backward((directions @ angles).mul_(scale).T.reshape(embeddings.shape))
+        return statistic.mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output: Tensor):
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad_output, None, None, None
+
+
+class _RowStatistic(torch.autograd.Function):
+    """The statistic of every row of samples (R, N) -> (R,)."""
+
+    @staticmethod
+    def forward(ctx, samples: Tensor, grid: _Grid) -> Tensor:
+        angles = samples * grid.base
+        gradient = ctx.needs_input_grad[0]
+        with torch.autocast(samples.device.type, enabled=False):
+            statistic = _statistic_(angles, grid, count=samples.shape[1], group=None, gradient=gradient)
+        if gradient:
+            ctx.save_for_backward(angles)
+        return statistic
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output: Tensor):
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad_output.unsqueeze(-1), None
+
+
+# --------------------------------------------------------------------------------------------------------------------------
+# Public functions
+# --------------------------------------------------------------------------------------------------------------------------
+
+
+def epps_pulley(samples: Tensor, *, knots: int = 17, t_max: float = 5.0, exact: bool = False) -> Tensor:
+    """Distance of one-dimensional samples from the standard normal (Epps-Pulley statistic).
+
+    Parameters
+    ----------
+    samples : Tensor, shape (..., N)
+        Each row along the last axis is one sample of N numbers. float16 and bfloat16 are computed in float32.
+    knots : int, default 17
+        Points of the trapezoid rule on [-t_max, t_max]; at least 2.
+    t_max : float, default 5.0
+        End of the integration range, in units of 1 / (standard deviation of the target), which is 1.
+    exact : bool, default False
+        Use the closed form of the integral over the whole line instead of the quadrature. Costs N**2 per row.
+
+    Returns
+    -------
+    Tensor, shape (...)
+        The statistic, a pure number: about 1.06 for samples of the standard normal whatever N; grows like N otherwise.
+
+    Raises
+    ------
+    TypeError
+        If `samples` is no floating-point tensor.
+    ValueError
+        If `samples` is a scalar, has fewer than 2 numbers per row, NaN or infinity; if `knots` or `t_max` is out of range.
+
+    Notes
+    -----
+    The statistic is that of this process alone, also in distributed training. A coarse grid repeats itself: with 17 knots on
+    [-5, 5] a cluster far from 0 can look nearer than it is, see the notation page.
+
+    References
+    ----------
+    T. W. Epps and L. B. Pulley, "A test for normality based on the empirical characteristic function", Biometrika 70 (1983).
+    """
+    points = _check_points("samples", samples, wants="(..., N)", min_dim=1, count_axis=-1)
+    _check_grid(knots, t_max)
+    rows = points.reshape(-1, points.shape[-1])
+    if exact:
+        statistic = _exact_statistic(rows)
+    else:
+        statistic = _RowStatistic.apply(rows, _grid(knots, float(t_max), rows.dtype, rows.device))
+    return statistic.view(points.shape[:-1])
+
+
+def _exact_statistic(rows: Tensor) -> Tensor:
+    n = rows.shape[-1]
+    # mean over pairs, a block of rows against all at a time: N x N x R at once would not fit
+    block = max(1, 2**22 // rows.numel())
+    pairs = sum(
+        torch.exp(-0.5 * (part.unsqueeze(-1) - rows.unsqueeze(-2)) ** 2).sum(dim=(-1, -2)) for part in rows.split(block, dim=-1)
+    )
+    single = torch.exp(-0.25 * rows**2).mean(dim=-1)
+    return n * math.sqrt(2 * math.pi) * (pairs / n**2 - math.sqrt(2) * single + 1 / math.sqrt(3))
+
+
+def sigreg(
+    embeddings: Tensor,
+    *,
+    num_slices: int = 256,
+    knots: int = 17,
+    t_max: float = 5.0,
+    directions: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """How far a cloud of embeddings is from an isotropic Gaussian (SIGReg).
+
+    Parameters
+    ----------
+    embeddings : Tensor, shape (..., N, D)
+        N embeddings of D dimensions. Leading axes are independent batches (views, time steps), averaged. float16 and bfloat16
+        are computed in float32.
+    num_slices : int, default 256
+        Random directions drawn anew at every call; not used where `directions` is given.
+    knots, t_max
+        Integration grid, see `epps_pulley`.
+    directions : Tensor, shape (D, num_slices), optional
+        Directions to project on, columns of length 1. No gradient flows to them.
+    generator : torch.Generator, optional
+        Source of the random directions; torch's own by default.
+
+    Returns
+    -------
+    Tensor, scalar
+        The Epps-Pulley statistic averaged over directions, a pure number: about 1.06 for a perfect Gaussian cloud, and
+        0.409 N where all points are 0 (default grid).
+
+    Raises
+    ------
+    TypeError
+        If `embeddings` is no floating-point tensor.
+    ValueError
+        If `embeddings` has fewer than two axes or two samples, NaN or infinity; if `directions` does not fit; if a number is
+        out of range.
+
+    Notes
+    -----
+    In a distributed run (``torch.distributed`` initialised) every process must call it. The means run over the samples of all
+    processes, the directions are those of rank 0, and each process gets the value of one process with the concatenated batch.
+    The local gradient is multiplied by the number of processes, so that the average that DistributedDataParallel takes is the
+    gradient of that one process, also when batch sizes differ. It can be differentiated once, not twice.
+
+    References
+    ----------
+    R. Balestriero and Y. LeCun, "LeJEPA", arXiv 2511.08544, algorithm 1; the grid's default is that of S. Czinner (2026).
+    """
+    return _sigreg(embeddings, num_slices, knots, t_max, directions, generator, scale_by_n=True)
+
+
+def _sigreg(embeddings, num_slices, knots, t_max, directions, generator, *, scale_by_n: bool) -> Tensor:
+    points = _check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
+    _check_grid(knots, t_max)
+    points = points.reshape(-1, *points.shape[-2:])  # (L, N, D)
+    _, n, dimensions = points.shape
+    if directions is None:
+        _check_positive_int("num_slices", num_slices, 1)
+        directions = _random_directions(dimensions, num_slices, points, generator)
+    else:
+        directions = _check_directions(directions, dimensions).detach().to(points)
+    group = _Group.of(n, points.device)
+    value = _SlicedStatistic.apply(points, directions, _grid(knots, float(t_max), points.dtype, points.device), group)
+    return value if scale_by_n else value / (n if group is None else group.total)
+
+
+def _check_directions(directions: Tensor, dimensions: int) -> Tensor:
+    if not isinstance(directions, Tensor) or not directions.dtype.is_floating_point:
+        kind = directions.dtype if isinstance(directions, Tensor) else type(directions).__name__
+        raise TypeError(f"directions must be a floating-point tensor of shape (D, num_slices), got {kind}")
+    if directions.dim() != 2 or directions.shape[0] != dimensions or directions.shape[1] == 0:
+        raise ValueError(
+            f"directions must have shape (D, num_slices) with D = {dimensions} and at least one slice, "
+            f"got {tuple(directions.shape)}"
+        )
+    lengths = torch.linalg.vector_norm(directions.double(), dim=0)
+    if not torch.allclose(lengths, torch.ones_like(lengths), atol=1e-2):  # half-precision columns are this far off
+        worst = float(lengths[(lengths - 1).abs().argmax()])
+        raise ValueError(f"directions must have columns of length 1, got a column of length {worst:.4g}")
+    return directions
+
+
+def _random_directions(dimensions: int, num_slices: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Unit columns (D, num_slices), the same on every process: one seed is drawn and rank 0's is used."""
+    source = "cpu" if generator is None else generator.device
+    seed = torch.randint(2**62, (1,), generator=generator, device=source)
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        seed = seed.to(like.device)
+        dist.broadcast(seed, src=0)
+    local = torch.Generator(device=like.device).manual_seed(int(seed))
+    directions = torch.randn(dimensions, num_slices, generator=local, device=like.device, dtype=like.dtype)
+    return directions.div_(torch.linalg.vector_norm(directions, dim=0))
+
+
+class SIGReg(nn.Module):
+    """`sigreg` as a module with fixed settings.
+
+    Parameters
+    ----------
+    num_slices, knots, t_max
+        See `sigreg`.
+    scale_by_n : bool, default True
+        Multiply by the number of samples, as the Epps-Pulley statistic does. Without it the value does not grow with the
+        batch, and the same lambda weighs N times less.
+
+    Examples
+    --------
+    >>> loss = prediction_loss + 0.01 * SIGReg.preset("czinner")(embeddings)    # doctest: +SKIP
+    """
+
+    PRESETS = {
+        # S. Czinner, "A Small JEPA Word Embedding Model" (2026): 17 knots on [-5, 5], times N.
+        "czinner": dict(num_slices=256, knots=17, t_max=5.0, scale_by_n=True),
+        # LeJEPA's reference code: 17 knots on [0, 3] with doubled weights, which is 33 on [-3, 3]; times N.
+        "lejepa": dict(num_slices=1024, knots=33, t_max=3.0, scale_by_n=True),
+        # eb_jepa's BCS loss: 10 knots on [-3, 3], not times N: its lambda 10 at N = 256 is 0.039 here.
+        "eb_jepa": dict(num_slices=256, knots=10, t_max=3.0, scale_by_n=False),
+    }
+
+    def __init__(self, num_slices: int = 256, knots: int = 17, t_max: float = 5.0, scale_by_n: bool = True):
+        super().__init__()
+        _check_positive_int("num_slices", num_slices, 1)
+        _check_grid(knots, t_max)
+        self.num_slices, self.knots, self.t_max, self.scale_by_n = num_slices, knots, float(t_max), scale_by_n
+
+    @classmethod
+    def preset(cls, name: str) -> SIGReg:
+        """Settings of a published implementation: "czinner", "lejepa" or "eb_jepa".
+
+        Raises
+        ------
+        ValueError
+            If there is no such preset.
+        """
+        if name not in cls.PRESETS:
+            raise ValueError(f"name must be one of {', '.join(cls.PRESETS)}, got {name!r}")
+        return cls(**cls.PRESETS[name])
+
+    def forward(
+        self, embeddings: Tensor, *, directions: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Embeddings (..., N, D) to a scalar; arguments and errors as for `sigreg`."""
+        return _sigreg(
+            embeddings, self.num_slices, self.knots, self.t_max, directions, generator, scale_by_n=self.scale_by_n
+        )
+
+    def extra_repr(self) -> str:
+        return f"num_slices={self.num_slices}, knots={self.knots}, t_max={self.t_max}, scale_by_n={self.scale_by_n}"
+
+
+def weak_sigreg(embeddings: Tensor, *, sketch_dim: int = 64, generator: torch.Generator | None = None) -> Tensor:
+    """Distance of the covariance of embeddings from the identity (Weak-SIGReg).
+
+    Only second moments are compared: the mean may be anywhere and the shape need not be a bell.
+
+    Parameters
+    ----------
+    embeddings : Tensor, shape (..., N, D)
+        N embeddings of D dimensions; leading axes are independent batches, averaged.
+    sketch_dim : int, default 64
+        Where D is larger, embeddings are first projected on this many random unit directions.
+    generator : torch.Generator, optional
+        Source of that matrix.
+
+    Returns
+    -------
+    Tensor, scalar
+        Frobenius norm of (covariance - identity): 0 for a perfectly white cloud, sqrt(min(D, sketch_dim)) for a collapsed one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `sigreg`.
+
+    Notes
+    -----
+    Distributed runs follow the convention of `sigreg`.
+
+    References
+    ----------
+    H. Akbar, "Weak-SIGReg: Covariance Regularization for Stable Deep Learning", arXiv 2603.05924.
+    """
+    points = _check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
+    _check_positive_int("sketch_dim", sketch_dim, 1)
+    n, dimensions = points.shape[-2:]
+    group = _Group.of(n, points.device)
+    count = n if group is None else group.total
+    total = (lambda x: x) if group is None else all_reduce  # differentiable; its backward sums over ranks, as above
+    with torch.autocast(points.device.type, enabled=False):
+        if dimensions > sketch_dim:
+            # the reference's columns have length 1 on average; these exactly, and they are the same on every rank
+            points = points @ _random_directions(dimensions, sketch_dim, points, generator)
+        centred = points - total(points.sum(dim=-2, keepdim=True)) / count
+        covariance = total(centred.transpose(-1, -2) @ centred) / (count - 1)
+        identity = torch.eye(covariance.shape[-1], dtype=points.dtype, device=points.device)
+        return torch.linalg.matrix_norm(covariance - identity).mean()
+
+
+class WeakSIGReg(nn.Module):
+    """`weak_sigreg` as a module.
+
+    Parameters
+    ----------
+    sketch_dim : int, default 64
+        See `weak_sigreg`.
+    """
+
+    def __init__(self, sketch_dim: int = 64):
+        super().__init__()
+        _check_positive_int("sketch_dim", sketch_dim, 1)
+        self.sketch_dim = sketch_dim
+
+    def forward(self, embeddings: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Embeddings (..., N, D) to a scalar."""
+        return weak_sigreg(embeddings, sketch_dim=self.sketch_dim, generator=generator)
+
+    def extra_repr(self) -> str:
+        return f"sketch_dim={self.sketch_dim}"
