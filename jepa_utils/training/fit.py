@@ -1,0 +1,202 @@
+"""Run a LightningModule: fixed seeds and threads, loss per epoch, monitors, and a result that survives interruption."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+__all__ = ["History", "fit", "tensor_batches"]
+
+THREADS = 2  # the book's machine; more changes rounding, and with it the last digits
+
+
+@dataclass
+class History:
+    """What a run left behind.
+
+    Attributes
+    ----------
+    losses : dict of str to list of float
+        Mean of each training loss over the batches of each epoch: "loss" and its parts.
+    monitors : list of dict of str to float
+        What `monitor` returned: before training, then after each epoch.
+    seconds : float
+        Training time, monitors left out.
+    """
+
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    monitors: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def tensor_batches(*tensors: Tensor, batch_size: int) -> DataLoader:
+    """Consecutive batches of tensors that lie in memory, in order, the last one short.
+
+    Parameters
+    ----------
+    *tensors : Tensor, shape (P, ...)
+        Equally long.
+    batch_size : int
+        Rows per batch.
+
+    Returns
+    -------
+    DataLoader
+        Yields tuples of tensors (B, ...).
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 1, or lengths differ.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if len({len(tensor) for tensor in tensors}) != 1:
+        raise ValueError(f"tensors must be equally long, got lengths {[len(tensor) for tensor in tensors]}")
+    # The batches are views: nothing is indexed, collated or copied while training.
+    return DataLoader(list(zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)), batch_size=None)
+
+
+class _Recorder(Callback):
+    """Collects losses, monitor values and the state of the random numbers; all of it goes into checkpoints."""
+
+    def __init__(self, monitor: Callable[[], dict[str, float]] | None):
+        self.history = History()
+        self.monitor = monitor
+        self.rng: Tensor | None = None
+
+    def _watch(self) -> None:
+        if self.monitor is not None:
+            # Looking must not change the run: the random numbers go on as if nobody had looked.
+            with torch.random.fork_rng(), torch.no_grad():
+                self.history.monitors.append(self.monitor())
+
+    def on_fit_start(self, trainer, module):
+        if self.rng is None:
+            self._watch()
+        else:
+            torch.set_rng_state(self.rng)
+
+    def on_train_epoch_start(self, trainer, module):
+        self.started = time.perf_counter()
+        self.sums: dict[str, Tensor] = {}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        for name, value in outputs.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()  # stays on the device: no wait per step
+
+    def on_train_epoch_end(self, trainer, module):
+        for name, total in self.sums.items():
+            self.history.losses.setdefault(name, []).append(float(total) / trainer.num_training_batches)
+        self.history.seconds += time.perf_counter() - self.started
+        self._watch()
+
+    def state_dict(self):
+        return {
+            "losses": self.history.losses,
+            "monitors": self.history.monitors,
+            "seconds": self.history.seconds,
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state):
+        self.rng = state.pop("rng")
+        self.history = History(**state)
+
+
+def fit(
+    module: L.LightningModule,
+    batches: DataLoader,
+    *,
+    epochs: int,
+    seed: int,
+    monitor: Callable[[], dict[str, float]] | None = None,
+    checkpoint: Path | str | None = None,
+    progress: bool = True,
+) -> History:
+    """Train a module whose `training_step` returns its losses as a dict.
+
+    Parameters
+    ----------
+    module : LightningModule
+        Trained in place.
+    batches : DataLoader
+        One pass is one epoch.
+    epochs : int
+        Passes.
+    seed : int
+        Of everything random during training. (Weights are drawn by whoever makes the module.)
+    monitor : callable, optional
+        Called before training and after each epoch; its numbers land in `History.monitors`.
+    checkpoint : path, optional
+        File ``*.ckpt`` that is rewritten after each epoch. If it exists, training goes on from it and ends with the weights
+        that an uninterrupted run has. It is a pickle: open only your own.
+    progress : bool, default True
+        Show a progress bar.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If `epochs` is below 1, `checkpoint` has another suffix, or the loss stops being finite.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    torch.set_num_threads(THREADS)
+    _quiet_lightning()
+    L.seed_everything(seed, verbose=False)
+    recorder = _Recorder(monitor)
+    callbacks: list[Callback] = [recorder]
+    if checkpoint is not None:
+        checkpoint = Path(checkpoint)
+        if checkpoint.suffix != ModelCheckpoint.FILE_EXTENSION:
+            raise ValueError(f"checkpoint must be a file named *{ModelCheckpoint.FILE_EXTENSION}, got {checkpoint}")
+        # Lightning calls it after the recorder, so it holds the losses of its epoch.
+        callbacks.append(
+            ModelCheckpoint(dirpath=checkpoint.parent, filename=checkpoint.stem, enable_version_counter=False)
+        )
+    if progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=100, leave=False))
+    trainer = L.Trainer(
+        max_epochs=epochs,
+        callbacks=callbacks,
+        accelerator="auto",
+        devices=1,
+        logger=False,
+        enable_checkpointing=checkpoint is not None,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+    with warnings.catch_warnings():
+        # Batches lie in memory: worker processes would only cost.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # it is where we go on
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
+        trainer.fit(module, batches, ckpt_path=checkpoint if checkpoint is not None and checkpoint.exists() else None)
+    losses = recorder.history.losses["loss"]
+    if not all(map(_finite, losses)):
+        raise ValueError(f"the loss stopped being finite: mean per epoch {losses}")
+    return recorder.history
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0
+
+
+def _quiet_lightning() -> None:
+    """Lightning's notes on devices and tips are not the reader's concern."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
