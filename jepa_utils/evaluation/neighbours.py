@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-__all__ = ["nearest_neighbours", "neighbour_purity"]
+__all__ = ["base_rate", "nearest_neighbours", "neighbour_purity"]
 
 METRICS = ("euclidean", "cosine")
 

@@ -1,0 +1,403 @@
+"""Chapters: run a notebook under a profile, store its outputs, and find what is wrong with stored ones."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import os
+import platform
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+import nbformat
+from rich.console import Console
+from rich.table import Table
+
+from jepa_utils.publishing.claims import (
+    PROFILES,
+    Claim,
+    agrees,
+    check_chapter,
+    compare,
+    find_root,
+    load_claims,
+    read_results,
+    redraw,
+    verdict_of,
+)
+from jepa_utils.publishing.staleness import chapter_hash, parse_cells
+
+PARAMETERS = {"profile", "seed"}
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}  # that of the environment we run in
+PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "gensim")  # the versions a page states
+PROGRESS = re.compile(r"\r|\d+%\|")  # a progress bar on stderr: noise once the run is over
+
+
+class ChapterError(RuntimeError):
+    """A chapter is unknown, wrongly built, or failed while running."""
+
+
+# ---------------------------------------------------------------------------------------------- finding, storing
+
+
+def chapter_names(root: Path | None = None) -> list[str]:
+    """The book's chapters in order: the notebooks' names without ``.ipynb``."""
+    return sorted(p.stem for p in ((root or find_root()) / "notebooks").glob("[!.]*.ipynb"))
+
+
+def chapter_path(name: str | Path, root: Path | None = None) -> Path:
+    """Return a chapter's notebook, given its path, its name, or as much of the name as tells it from the others."""
+    root = root or find_root()
+    names = chapter_names(root)
+    stem = Path(name).name.removesuffix(".ipynb")
+    found = [n for n in names if n == stem] or [n for n in names if stem and n.startswith(stem)]
+    if len(found) != 1:
+        raise ChapterError(f"chapter is {str(name)!r}, wants one of: {', '.join(names) or 'no notebooks there'}")
+    return root / "notebooks" / f"{found[0]}.ipynb"
+
+
+def write_notebook(notebook, path: Path) -> None:
+    """Write a notebook at once or not at all, always in the same layout."""
+    text = nbformat.writes(notebook).rstrip("\n") + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def check_parameters(path: Path) -> list[str]:
+    """Problems with a notebook's `parameters` cell, which declares `profile` and `seed` and nothing else."""
+    import papermill
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["kernelspec"] = KERNEL  # papermill reads parameters only of a language it is told
+    found = set(papermill.inspect_notebook(notebook))
+    if found == PARAMETERS:
+        return []
+    unknown, missing = sorted(found - PARAMETERS), sorted(PARAMETERS - found)
+    details = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [f"missing {', '.join(missing)}"] * bool(missing)
+    return [f"{path.stem}: the cell tagged 'parameters' wants exactly profile and seed: {'; '.join(details)}"]
+
+
+# ------------------------------------------------------------------------------------------------------- running
+
+
+def run_chapter(
+    name: str | Path,
+    profile: str = "laptop",
+    seed: int = 0,
+    output: Path | None = None,
+    progress: bool = True,
+    root: Path | None = None,
+) -> Path:
+    """Execute a chapter and store its outputs.
+
+    The stored notebook is replaced in one step after a complete run; a failing or interrupted one leaves it as it was.
+
+    Parameters
+    ----------
+    name : str or Path
+        The chapter.
+    profile : str
+        ``smoke``, ``laptop`` or ``gpu``.
+    seed : int
+        The chapter's `seed`.
+    output : Path, optional
+        Where to store the executed notebook; by default in place.
+    progress : bool
+        Show a bar over the cells.
+    root : Path, optional
+        The book's root.
+
+    Returns
+    -------
+    Path
+        The stored notebook.
+
+    Raises
+    ------
+    ChapterError
+        Unknown chapter, profile or parameter; a failing cell, with its number and traceback.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    root = root or find_root()
+    path = chapter_path(name, root)
+    output = Path(output or path)
+    if profile not in PROFILES:
+        raise ChapterError(f"profile is {profile!r}, wants one of {', '.join(PROFILES)}")
+    if problems := check_parameters(path):
+        raise ChapterError(problems[0])
+    before = path.read_bytes()
+    notebook = nbformat.reads(before.decode("utf-8"), as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not _injected(cell)]
+    notebook.metadata["kernelspec"] = KERNEL
+    digest, start = chapter_hash(path, root), time.perf_counter()
+    try:
+        # A notebook instead of a path, for papermill fills braces in paths; no output path: nothing is half written.
+        executed = papermill.execute_notebook(
+            notebook, None, {"profile": profile, "seed": seed}, cwd=path.parent, progress_bar=progress
+        )
+    except PapermillExecutionError as error:
+        # papermill's own cell stands after the parameters, so that later cells come one further than in the chapter.
+        at = next(n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+        number = error.cell_index + (error.cell_index <= at)
+        trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
+        raise ChapterError(f"{path.stem}: cell {number} failed\n{trace or error.evalue}") from None
+    except DeadKernelError:
+        raise ChapterError(f"{path.stem}: the kernel died, most often for lack of memory") from None
+    seconds = time.perf_counter() - start
+    if path.read_bytes() != before:
+        raise ChapterError(f"{path.stem}: the notebook was edited while it ran; its outputs are not stored, run it again")
+    _take_outputs(notebook, executed, root)
+    results = read_results(notebook, path.stem)
+    if results.profile != profile:
+        raise ChapterError(f"{path.stem}: run as {profile}, but its set-up cell opened it as {results.profile}")
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    notebook.metadata["jepa"] = {
+        "hash": digest,
+        "profile": profile,
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "executed": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "data": results.data,
+    }
+    redraw(notebook, load_claims(root / "book" / "claims.yml"))
+    write_notebook(notebook, output)
+    return output
+
+
+def _injected(cell) -> bool:
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
+def _versions() -> dict[str, str]:
+    installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return {name: installed[name] for name in PACKAGES if name in installed}
+
+
+def _take_outputs(notebook, executed, root: Path) -> None:
+    """Copy outputs only: papermill's own cell, tags and timings stay behind, and cells keep their ids."""
+    count = 0
+    for cell, ran in zip(notebook.cells, (c for c in executed.cells if not _injected(c)), strict=True):
+        if cell.cell_type != "code":
+            continue
+        if ran.execution_count is not None:
+            count += 1
+        cell.execution_count = count if ran.execution_count is not None else None
+        cell.outputs = [kept for kept in (_clean(output, root) for output in ran.outputs) if kept is not None]
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = cell.execution_count
+
+
+def _clean(output, root: Path):
+    """An output as it is stored, None for one that is not: progress bars, and paths of the machine it ran on."""
+    if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+        return None
+    if output.output_type == "stream":
+        if output.name == "stderr":
+            output.text = "\n".join(line for line in output.text.split("\n") if not PROGRESS.search(line)).lstrip("\n")
+        output.text = output.text.replace(f"{root}/", "")
+        return output if output.text else None
+    return output
+
+
+# ------------------------------------------------------------------------------------------------------ checking
+
+
+def stale_chapters(root: Path | None = None) -> list[str]:
+    """The chapters whose outputs were made with other code or another lock, or never."""
+    root = root or find_root()
+    return [name for name in chapter_names(root) if is_stale(chapter_path(name, root), root)]
+
+
+def is_stale(path: Path, root: Path) -> bool:
+    """Whether a stored notebook's outputs were made with other code or another lock."""
+    stored = nbformat.read(path, as_version=4).metadata.get("jepa", {}).get("hash")
+    return stored != chapter_hash(path, root)
+
+
+def vacuity_problems(path: Path, root: Path | None = None) -> list[str]:
+    """Problems by which a stored notebook could look tested without being so."""
+    root, name = root or find_root(), path.stem
+    notebook = nbformat.read(path, as_version=4)
+    cells = [(n, cell) for n, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code"]
+    outputs = [output for _, cell in cells for output in cell.outputs]
+    results, run = read_results(notebook, name), notebook.metadata.get("jepa", {})
+    problems = check_parameters(path)
+    problems += [f"{name}: cell {n} was never executed" for n, cell in cells if cell.execution_count is None]
+    counts = [cell.execution_count for _, cell in cells if cell.execution_count is not None]
+    if counts != sorted(counts) or len(set(counts)) != len(counts):
+        problems.append(f"{name}: its cells were not executed in order in one run")
+    for n, cell in cells:
+        problems += [f"{name}: cell {n} ended in {o.ename}" for o in cell.outputs if o.output_type == "error"]
+        if _injected(cell):
+            problems.append(f"{name}: cell {n} is papermill's injected parameters, which are not part of a chapter")
+    if not outputs:
+        problems.append(f"{name}: no cell has an output")
+    if missing := sorted({"hash", "profile", "seed", "seconds", "executed", "python", "packages", "data"} - set(run)):
+        problems.append(f"{name}: its metadata lacks {', '.join(missing)}: run it with 'jepa run {name}'")
+    elif run["profile"] not in ("laptop", "gpu"):
+        problems.append(f"{name}: its outputs were made under {run['profile']!r}, wants laptop or gpu")
+    if results.profile != run.get("profile"):
+        problems.append(f"{name}: opened under {results.profile!r}, run under {run.get('profile')!r}")
+    named = set(_recorded_in_source(notebook))
+    recorded = {r.claim for r in results.recorded}
+    problems += [f"{name}: record({id!r}) is in a cell but not in the outputs" for id in sorted(named - recorded)]
+    problems += [f"{name}: glue key {key!r} is used {n} times" for key, n in Counter(results.keys).items() if n > 1]
+    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return problems + _glue_problems(text, path, root)
+
+
+def _recorded_in_source(notebook) -> list[str]:
+    calls = [node for node in ast.walk(parse_cells(notebook)) if isinstance(node, ast.Call) and node.args]
+    ids = [c.args[0] for c in calls if getattr(c.func, "id", getattr(c.func, "attr", "")) == "record"]
+    return [id.value for id in ids if isinstance(id, ast.Constant)]
+
+
+def page_problems(root: Path | None = None) -> list[str]:
+    """Glue references in the prose pages to keys that no chapter records."""
+    root = root or find_root()
+    pages = sorted((root / "book").rglob("*.md"))
+    return [problem for page in pages for problem in _glue_problems(page.read_text(encoding="utf-8"), page, root)]
+
+
+def glue_references(text: str) -> list[tuple[str, str]]:
+    """The (document, key) pairs that a page's ``{glue}`` roles and directives refer to; the document may be empty."""
+    # Examples of the syntax are no references: plain code blocks, and code between double backticks.
+    text = re.sub(r"^(`{3,}|~{3,})(?!\s*\{)[^\n]*\n.*?^\1[`~]*\s*$", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"(?<!`)``(?!`).+?(?<!`)``(?!`)", "", text)
+    found = []
+    for kind, content in re.findall(r"\{glue(:\w*)?\}`([^`]+)`", text):
+        document, _, key = content.rpartition("::")
+        found.append((document, key.rsplit(":", 1)[0] if kind in (":text", ":md") else key))
+    for key, options in re.findall(r"^\s*(?:`{3,}|:{3,})\{glue(?::\w*)?\}\s*(\S+)\s*\n((?:\s*:\w+:.*\n)*)", text, re.MULTILINE):
+        document = re.search(r":doc:\s*(\S+)", options)
+        found.append((document[1] if document else "", key))
+    return found
+
+
+def glue_target(document: str, page: Path, root: Path) -> Path:
+    """The notebook that a glue reference's document means, as MyST-NB reads it."""
+    target = root / document.lstrip("/") if document.startswith("/") else page.parent / document
+    return Path(os.path.normpath(target))
+
+
+def _glue_problems(text: str, page: Path, root: Path) -> list[str]:
+    problems = []
+    for document, key in glue_references(text):
+        target = glue_target(document, page, root) if document else page
+        if target.suffix != ".ipynb" or not target.is_file():
+            problems.append(f"{page.stem}: glue reference {key!r} names no chapter: {document or 'this page'}")
+        elif key not in read_results(target).keys:
+            problems.append(f"{page.stem}: stale glue key {key!r}: {target.stem} does not record it")
+    return problems
+
+
+def chapter_problems(path: Path, claims: Mapping[str, Claim], root: Path) -> list[str]:
+    """All that is wrong with a stored chapter: vacuous, stale, a claim not as declared, a box not as declared."""
+    problems = vacuity_problems(path, root) + check_chapter(claims, read_results(path))
+    if is_stale(path, root):
+        problems.append(f"{path.stem}: stale: its code or the lock changed since its outputs were made; 'jepa book' runs it")
+    if redraw(nbformat.read(path, as_version=4), claims):
+        problems.append(f"{path.stem}: a claim's box is not as claims.yml has it now; 'jepa book' draws it anew")
+    return problems
+
+
+def redraw_chapters(root: Path | None = None) -> list[str]:
+    """Draw outdated claim boxes anew in the stored notebooks, without running them; return the chapters changed."""
+    root = root or find_root()
+    claims, changed = load_claims(root / "book" / "claims.yml"), []
+    for name in chapter_names(root):
+        path = chapter_path(name, root)
+        notebook = nbformat.read(path, as_version=4)
+        if redraw(notebook, claims):
+            write_notebook(notebook, path)
+            changed.append(name)
+    return changed
+
+
+def verify(
+    chapters: list[str] | None = None, jobs: int = 1, root: Path | None = None, console: Console | None = None
+) -> list[str]:
+    """Run chapters again under ``laptop`` and check every claim and glued number, stored and run again.
+
+    Parameters
+    ----------
+    chapters : list of str, optional
+        By default all.
+    jobs : int
+        Chapters run at a time.
+    root : Path, optional
+        The book's root.
+    console : rich.console.Console, optional
+        Where the table of claims is printed.
+
+    Returns
+    -------
+    list of str
+        The problems; empty if all is as declared.
+    """
+    root, console = root or find_root(), console or Console()
+    claims = load_claims(root / "book" / "claims.yml")
+    paths = [chapter_path(name, root) for name in chapters or chapter_names(root)]
+    if not paths:
+        raise ChapterError(f"no notebooks in {root / 'notebooks'}")
+    run = partial(_rerun, root=root)
+    if jobs == 1:
+        failures = [run(path) for path in paths]
+    else:
+        with ProcessPoolExecutor(jobs) as pool:
+            failures = list(pool.map(run, paths))
+    problems = [] if chapters else page_problems(root)
+    table = Table("claim", "expected", "stored", "run again", "verdict", "declared", title="Claims", title_justify="left")
+    for path, failure in zip(paths, failures):
+        stored = read_results(path)
+        problems += chapter_problems(path, claims, root)
+        if failure:
+            problems.append(failure)
+            continue
+        rerun = read_results(_verified(path, root))
+        problems += [f"run again: {problem}" for problem in check_chapter(claims, rerun, rerun=True)]
+        problems += compare(claims, stored, rerun)
+        for claim in (c for c in claims.values() if c.chapter == path.stem):
+            old, new = ({r.claim: r for r in results.recorded}.get(claim.id) for results in (stored, rerun))
+            verdict = verdict_of(claim, new)
+            good = agrees(claim.verdict, verdict)
+            texts = (claim.id, claim.expect.text(short=True), old.text() if old else "–", new.text() if new else "–")
+            table.add_row(*texts, verdict, claim.verdict, style=None if good else "bold red")
+    console.print(table)
+    for problem in problems:
+        console.print(problem, style="red", markup=False, highlight=False)
+    return problems
+
+
+def _verified(path: Path, root: Path) -> Path:
+    return root / "_build" / "verify" / path.name
+
+
+def _rerun(path: Path, root: Path) -> str | None:
+    """Run one chapter for `verify`; return what failed, if it did."""
+    try:
+        run_chapter(path, "laptop", output=_verified(path, root), root=root)
+    except ChapterError as error:
+        return str(error)
+    return None

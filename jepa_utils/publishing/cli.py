@@ -1,0 +1,191 @@
+"""The ``jepa`` command: data, runs, checks, the benchmark and the book."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from jepa_utils.publishing import chapters
+from jepa_utils.publishing.claims import ClaimError, find_root
+
+app = typer.Typer(help="Run, check and build the Runnable JEPA Book.", no_args_is_help=True, pretty_exceptions_enable=False)
+data_app = typer.Typer(help="The data sets: where they come from, download, check.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+console = Console()
+
+
+@contextmanager
+def _clear_errors(*errors: type[Exception]) -> Iterator[None]:
+    """Turn errors that a user can mend into one message and exit status 1; others keep their traceback."""
+    try:
+        yield
+    except (chapters.ChapterError, ClaimError, *errors) as error:
+        typer.echo(f"jepa: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+# ---------------------------------------------------------------------------------------------------------- data
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sets and where each would come from now."""
+    from jepa_utils.data import sources
+
+    table = Table("name", "what", "comes from", "note")
+    for row in sources.list_data():
+        table.add_row(row.name, row.what, row.origin, row.note)
+    console.print(table)
+
+
+@data_app.command("fetch")
+def data_fetch(names: Annotated[list[str] | None, typer.Argument(help="Data sets; by default all.")] = None) -> None:
+    """Download data sets into the cache."""
+    from jepa_utils.data import sources
+
+    with _clear_errors(ValueError, sources.DataUnavailableError):
+        for name in names or sorted(sources.DATASETS):
+            typer.echo(str(sources.fetch_data(name)))
+
+
+@data_app.command("check")
+def data_check(names: Annotated[list[str] | None, typer.Argument(help="Data sets; by default all.")] = None) -> None:
+    """Compare the files that are there with their checksums; fails if one is wrong."""
+    from jepa_utils.data import sources
+
+    table, bad = Table("name", "source", "status", "note"), False
+    with _clear_errors(ValueError):
+        for name in names or sorted(sources.DATASETS):
+            for check in sources.check_data(name):
+                bad |= check.status in ("mismatch", "unreadable")
+                table.add_row(name, check.origin, check.status, check.note)
+    console.print(table)
+    raise typer.Exit(int(bad))
+
+
+# ------------------------------------------------------------------------------------------------------ chapters
+
+
+@app.command()
+def run(
+    chapter: Annotated[str, typer.Argument(help="Name, or its beginning, such as 01.")],
+    profile: Annotated[str, typer.Option(help="smoke, laptop or gpu.")] = "laptop",
+    seed: Annotated[int, typer.Option(help="The chapter's seed.")] = 0,
+) -> None:
+    """Run one chapter and store its outputs; a smoke run goes to _build/smoke, for it is not a result."""
+    with _clear_errors():
+        root = find_root()
+        path = chapters.chapter_path(chapter, root)
+        output = root / "_build" / "smoke" / path.name if profile == "smoke" else None
+        stored = chapters.run_chapter(path, profile, seed, output, root=root)
+        typer.echo(f"stored in {stored.relative_to(root)}")
+
+
+@app.command()
+def stale() -> None:
+    """List the chapters whose outputs were made with other code; fails if there is one."""
+    with _clear_errors():
+        names = chapters.stale_chapters()
+    for name in names:
+        typer.echo(name)
+    raise typer.Exit(int(bool(names)))
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Chapters; by default all.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Chapters run at a time.")] = 1,
+) -> None:
+    """Run chapters again under the laptop profile and check every claim, stored and run again."""
+    with _clear_errors():
+        problems = chapters.verify(names, jobs)
+    typer.echo(f"{len(problems)} problems" if problems else "every claim is as declared")
+    raise typer.Exit(int(bool(problems)))
+
+
+@app.command()
+def bench() -> None:
+    """Time SIGReg against the formulas it replaces; writes results/bench.json. Fails if a bound is missed."""
+    from jepa_utils.publishing.bench import run_benchmark
+
+    with _clear_errors():
+        held = run_benchmark(find_root() / "results" / "bench.json")
+    raise typer.Exit(int(held is False))
+
+
+# ---------------------------------------------------------------------------------------------------------- book
+
+
+@app.command()
+def book(
+    run: Annotated[bool, typer.Option(help="Run stale chapters; with --no-run they are an error.")] = True,
+) -> None:
+    """Run stale chapters, build the HTML with warnings as errors, and say where the page is."""
+    with _clear_errors():
+        root = find_root()
+        names = chapters.stale_chapters(root)
+        if names and not run:
+            raise chapters.ChapterError(f"stale: {', '.join(names)}; run 'jepa book'")
+        for number, name in enumerate(names, 1):
+            typer.echo(f"running {name}, stale chapter {number} of {len(names)}")
+            chapters.run_chapter(name, root=root)
+        for name in chapters.redraw_chapters(root):
+            typer.echo(f"{name}: claim boxes drawn anew")
+        if status := build_html(root):
+            raise chapters.ChapterError(f"the build failed (jupyter-book: exit status {status})")
+        page = root / "_build" / "html" / "index.html"
+        typer.echo(f"\nThe book is at {page.relative_to(root)}\n{page.as_uri()}")
+
+
+def build_html(root: Path) -> int:
+    """Build the HTML with Jupyter Book; return its exit status."""
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    options = ["--builder", "html", "-n", "-W", "--keep-going"]
+    with publishing_config(root) as config:
+        return subprocess.run([*program, "build", ".", *options, *config], cwd=root).returncode
+
+
+@contextmanager
+def publishing_config(root: Path) -> Iterator[list[str]]:
+    """Options for Jupyter Book that add the repository's address and launch buttons, where they are known.
+
+    The book has no fixed home: the publishing environment gives its address as ``JEPA_REPOSITORY_URL`` (and
+    ``JEPA_REPOSITORY_BRANCH``, by default main). Without it a page has no launch buttons, which would lead nowhere.
+    """
+    url = os.environ.get("JEPA_REPOSITORY_URL")
+    if not url:
+        yield []
+        return
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    branch = os.environ.get("JEPA_REPOSITORY_BRANCH") or "main"
+    config["repository"] = {"url": url.rstrip("/"), "branch": branch, "path_to_book": ""}
+    config["launch_buttons"] = {
+        "notebook_interface": "jupyterlab",
+        "colab_url": "https://colab.research.google.com",
+        "binderhub_url": "https://mybinder.org",
+        "thebe": True,
+    }
+    config["html"] = {**config.get("html", {}), "use_repository_button": True}
+    # Beside the original, for it may hold paths that count from its folder.
+    handle, name = tempfile.mkstemp(dir=root, prefix="_config.", suffix=".yml")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            yaml.safe_dump(config, file, allow_unicode=True, sort_keys=False)
+        yield ["--config", Path(name).name]
+    finally:
+        Path(name).unlink()
+
+
+if __name__ == "__main__":
+    app()

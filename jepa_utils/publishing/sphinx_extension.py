@@ -1,0 +1,146 @@
+"""Sphinx: the scoreboard, and the guard that lets no stale, vacuous or broken chapter pass as a page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from jepa_utils.publishing import chapters
+from jepa_utils.publishing.claims import (
+    VERDICTS,
+    Claim,
+    ClaimError,
+    Recorded,
+    expected_text,
+    load_claims,
+    read_results,
+    verdict_class,
+    verdict_of,
+)
+
+LOGGER = logging.getLogger(__name__)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive, the guard and the dependencies on glued numbers."""
+    app.add_directive("scoreboard", Scoreboard)
+    app.connect("builder-inited", guard)
+    app.connect("source-read", depend_on_glued)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def guard(app: Sphinx) -> None:
+    """Warn of everything wrong with the stored chapters; with ``-W`` the build fails."""
+    root = Path(app.srcdir)
+    try:
+        claims = load_claims(root / "book" / "claims.yml")
+        problems = chapters.page_problems(root)
+        for name in chapters.chapter_names(root):
+            problems += chapters.chapter_problems(chapters.chapter_path(name, root), claims, root)
+    except (ClaimError, OSError) as error:
+        raise ExtensionError(f"chapters cannot be checked: {error}") from error
+    for problem in problems:
+        LOGGER.warning(problem, type="jepa")
+
+
+def depend_on_glued(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Rebuild a page when a notebook it takes numbers from changes, which MyST-NB does not see to."""
+    page = Path(app.env.doc2path(docname))
+    for document, _ in chapters.glue_references(source[0]):
+        if document:
+            app.env.note_dependency(str(chapters.glue_target(document, page, Path(app.srcdir))))
+
+
+class Scoreboard(SphinxDirective):
+    """``{scoreboard}``: all claims with source value, our value and verdict, by chapter, and how the chapters were run.
+
+    ``:chapter:`` restricts it to one chapter.
+    """
+
+    option_spec = {"chapter": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        root = Path(self.env.srcdir)
+        declared = root / "book" / "claims.yml"
+        self.env.note_dependency(str(declared))
+        try:
+            names = chapters.chapter_names(root)
+            claims = load_claims(declared, chapters=names)
+        except (ClaimError, OSError) as error:
+            raise ExtensionError(f"scoreboard: {error}") from error
+        wanted = self.options.get("chapter")
+        if wanted is not None and wanted not in names:
+            raise ExtensionError(f"scoreboard: chapter is {wanted!r}, wants one of {', '.join(names)}")
+        names = [wanted] if wanted else names
+        verdicts, tables, status = Counter(), [], []
+        for name in names:
+            path = root / "notebooks" / f"{name}.ipynb"
+            self.env.note_dependency(str(path))
+            notebook = nbformat.read(path, as_version=4)
+            recorded = {r.claim: r for r in read_results(notebook, name).recorded}
+            own = [claim for claim in claims.values() if claim.chapter == name]
+            if missing := [c.id for c in own if c.id not in recorded and c.verdict != "not attempted"]:
+                raise ExtensionError(f"scoreboard: {name} does not record {', '.join(missing)}")
+            if "jepa" not in notebook.metadata:
+                raise ExtensionError(f"scoreboard: {name} was never run: 'jepa run {name}'")
+            verdicts.update(verdict_of(claim, recorded.get(claim.id)) for claim in own)
+            title = nodes.rubric("", "", self.link(name, _title(notebook, name)))
+            tables += [title, self.claims(own, recorded)] if own else []
+            status.append(self.status(name, _title(notebook, name), notebook.metadata["jepa"]))
+        counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+        summary = nodes.paragraph("", f"{verdicts.total()} claims: {counts}." if verdicts else "No claims yet.")
+        heads = ("Chapter", "Run on", "Profile", "Seconds", "Data", "Python and packages")
+        return [summary, *tables, nodes.rubric("", "How the chapters were run"), _table("chapter-status", heads, status)]
+
+    def link(self, chapter: str, text: str, anchor: str = "") -> nodes.reference:
+        """A link to a chapter's page, or to an anchor in it."""
+        document = f"notebooks/{chapter}"
+        if document not in self.env.found_docs:
+            raise ExtensionError(f"scoreboard: {document} is not in _toc.yml")
+        uri = self.env.app.builder.get_relative_uri(self.env.docname, document) + anchor
+        return nodes.reference("", text, internal=True, refuri=uri)
+
+    def claims(self, own: list[Claim], recorded: dict[str, Recorded]) -> nodes.Node:
+        rows = []
+        for claim in own:
+            found = recorded.get(claim.id)
+            verdict = verdict_of(claim, found)
+            says = self.link(claim.chapter, claim.says, f"#claim-{claim.id}") if found else nodes.Text(claim.says)
+            reported = "–" if claim.reported is None else str(claim.reported)
+            data = ", ".join(f"{d['name']} ({d['origin']})" for d in found.data) if found else "–"
+            mark = nodes.inline("", verdict, classes=["claim-verdict", verdict_class(verdict)])
+            value, profile = (found.text(), found.profile) if found else ("–", "–")
+            rows.append((says, claim.source, reported, expected_text(claim, found), value, profile, data, mark))
+        heads = ("Claim", "Source", "Its value", "Expected", "Our value", "Profile", "Data", "Verdict")
+        return _table("scoreboard", heads, rows)
+
+    def status(self, name: str, title: str, run: dict) -> tuple:
+        packages = ", ".join(f"{package} {version}" for package, version in run["packages"].items())
+        data = ", ".join(f"{d['name']} ({d['origin']})" for d in run["data"]) or "none loaded"
+        made = f"Python {run['python']}, {packages}"
+        return (self.link(name, title), run["executed"], run["profile"], f"{run['seconds']:.0f}", data, made)
+
+
+def _title(notebook, name: str) -> str:
+    """A chapter's first heading."""
+    lines = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    return next((line[2:].strip() for line in lines if line.startswith("# ")), name)
+
+
+def _table(name: str, heads: tuple[str, ...], rows: list[tuple]) -> nodes.container:
+    """A table in a box that scrolls by itself, so that no page scrolls sideways on a phone."""
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in heads), cols=len(heads))
+    for part, content in ((nodes.thead(), [heads]), (nodes.tbody(), rows)):
+        for cells in content:
+            entries = [c if isinstance(c, nodes.Node) else nodes.Text(c) for c in cells]
+            part += nodes.row("", *(nodes.entry("", nodes.paragraph("", "", entry)) for entry in entries))
+        group += part
+    return nodes.container("", nodes.table("", group, classes=["claim-table"]), classes=[name, "claim-scroll"])

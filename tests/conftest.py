@@ -1,0 +1,35 @@
+"""What several test files share: the repository's root, and the book built once."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one build of the book left."""
+
+    returncode: int
+    log: str
+    html: Path
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory) -> Build:
+    """The book, built from the stored outputs into an empty folder: Sphinx does not repeat a warning about an unchanged page."""
+    out = tmp_path_factory.mktemp("book")
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]  # as `jepa book` does
+    command = [*program, "build", ROOT, "--path-output", out, "-n", "-W", "--keep-going"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return Build(done.returncode, re.sub(r"\x1b\[[\d;]*m", "", done.stdout), out / "_build" / "html")

@@ -1,0 +1,83 @@
+"""A small book in a temporary folder, for the tests of the publishing chain."""
+
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+CLAIMS = """
+- id: purity
+  chapter: 01_test
+  source: Test (2026), section 1
+  says: Neighbours share a class.
+  reported: 0.5
+  expect: {at_least: 0.8, direction: 0.3}
+  why: a third above the base rate
+  profile: laptop
+  needs_real_data: true
+- id: same-value
+  chapter: 01_test
+  source: ours
+  says: The two formulas agree.
+  expect: {at_least: 1}
+  why: they are the same formula
+  profile: smoke
+  needs_real_data: false
+"""
+
+PARAMETERS = 'import os\n\nprofile = os.environ.get("JEPA_PROFILE", "laptop")\nseed = 0'
+
+SET_UP = """import sys
+from jepa_utils.data.sources import Provenance
+from jepa_utils.publishing.claims import claims_table, glue, open_chapter, record
+
+open_chapter("01_test", profile, Provenance("toy", "mirror", "1", "0" * 64, 3, "lines", "note"))
+sys.stderr.write("\\r 10%|#   | 1/10\\r100%|####| 10/10\\n")
+def never_called():
+    from jepa_utils import sigreg"""
+
+MODULES = {
+    "__init__.py": '"""Root."""\nfrom jepa_utils.objectives.sigreg import sigreg\n'
+    "from jepa_utils.objectives.vicreg import vicreg\nfrom jepa_utils.publishing.claims import record\n",
+    "objectives/__init__.py": "",
+    "objectives/sigreg.py": '"""Loss."""\nfrom .shared import mean\n\n\ndef sigreg(x):\n    """Doc."""\n'
+    "    # a comment\n    return mean(x)\n",
+    "objectives/vicreg.py": "def vicreg(x):\n    return 2 * x\n",
+    "objectives/shared.py": "def mean(x):\n    return x\n",
+    "publishing/__init__.py": "",
+    "publishing/claims.py": "def record(id, value):\n    pass\n",
+}
+
+
+def chapter(*cells: str, parameters: str = PARAMETERS) -> nbformat.NotebookNode:
+    """A notebook: code cells, or markdown ones where the text starts with #; ids do not change from call to call."""
+    made = [new_markdown_cell("# A test chapter"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    made += [new_markdown_cell(text) if text.startswith("#") else new_code_cell(text) for text in cells]
+    for number, cell in enumerate(made):
+        cell["id"] = f"cell-{number}"
+    return new_notebook(cells=made)
+
+
+def make_tree(root: Path, *cells: str, parameters: str = PARAMETERS) -> Path:
+    """Write the book's skeleton, with one chapter that is not run; return the chapter."""
+    for name, text in MODULES.items():
+        path = root / "jepa_utils" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (root / "requirements.lock").write_text("# comment\ntorch==2.13.0\n")
+    for folder in ("book", "notebooks"):
+        (root / folder).mkdir()
+    (root / "book" / "claims.yml").write_text(CLAIMS)
+    path = root / "notebooks" / "01_test.ipynb"
+    nbformat.write(chapter(*cells, parameters=parameters), path)
+    return path
+
+
+GOOD_CELLS = (
+    SET_UP,
+    'record("purity", [0.9, 0.92, 0.94])',
+    'record("same-value", True)',
+    'glue("count", 25)\nglue("seconds", 1.5, rtol=None)\nglue("name", "romeo")',
+    "# Numbers\n\nThe count is {glue:text}`count:d`, purity {glue:text}`purity:.2f`.",
+    "claims_table()\nprint('a line')",
+)
