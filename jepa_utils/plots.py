@@ -90,6 +90,7 @@ def plot_runs(ax: Axes, runs: Mapping[str, Sequence[Sequence[float]]], *, start:
         style = dict(color=COLOURS[index], marker=MARKERS[index], linestyle=LINES[index], markersize=4)
         ax.plot(x, values.mean(axis=0), label=label, **style)
         ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=COLOURS[index], alpha=0.2, linewidth=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def plot_dots(ax: Axes, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> None:

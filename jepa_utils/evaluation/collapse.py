@@ -45,7 +45,7 @@ def effective_rank(embeddings: Tensor) -> float:
 
     References
     ----------
-    O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
+    Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
     """
     x = _check_embeddings(embeddings)
     # Equal points may differ from their mean by rounding: that is no spread.

@@ -50,7 +50,7 @@ def ppmi_svd(ids: Sequence[int], *, size: int, dimensions: int, window: int = 1,
 
     References
     ----------
-    J. Bullinaria and J. Levy (2007); O. Levy and Y. Goldberg, "Neural word embedding as implicit matrix factorization" (2014).
+    Bullinaria and Levy (2007); Levy and Goldberg, "Neural word embedding as implicit matrix factorization" (2014).
     """
     ids = _check(ids, size, dimensions, window)
     left = np.concatenate([ids[:-gap] for gap in range(1, window + 1)])
@@ -91,7 +91,7 @@ def word2vec(
 
     References
     ----------
-    T. Mikolov et al., "Distributed representations of words and phrases and their compositionality" (2013).
+    Mikolov et al., "Distributed representations of words and phrases and their compositionality" (2013).
     """
     from gensim.models import Word2Vec  # slow to import, and only this function needs it
 

@@ -289,7 +289,7 @@ def epps_pulley(samples: Tensor, *, knots: int = 17, t_max: float = 5.0, exact: 
 
     References
     ----------
-    T. W. Epps and L. B. Pulley, "A test for normality based on the empirical characteristic function", Biometrika 70 (1983).
+    Epps and Pulley, "A test for normality based on the empirical characteristic function", Biometrika 70 (1983).
     """
     points = _check_points("samples", samples, wants="(..., N)", min_dim=1, count_axis=-1)
     _check_grid(knots, t_max)
@@ -360,7 +360,7 @@ def sigreg(
 
     References
     ----------
-    R. Balestriero and Y. LeCun, "LeJEPA", arXiv 2511.08544, algorithm 1; the grid's default is that of S. Czinner (2026).
+    Balestriero and LeCun, "LeJEPA", arXiv 2511.08544, algorithm 1; the default grid is that of Czinner (2026).
     """
     return _sigreg(embeddings, num_slices, knots, t_max, directions, generator, scale_by_n=True)
 
@@ -494,7 +494,7 @@ def weak_sigreg(embeddings: Tensor, *, sketch_dim: int = 64, generator: torch.Ge
 
     References
     ----------
-    H. Akbar, "Weak-SIGReg: Covariance Regularization for Stable Deep Learning", arXiv 2603.05924.
+    Akbar, "Weak-SIGReg: Covariance Regularization for Stable Deep Learning", arXiv 2603.05924.
     """
     points = _check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
     _check_positive_int("sketch_dim", sketch_dim, 1)
