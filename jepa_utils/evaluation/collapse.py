@@ -20,7 +20,7 @@ def _check_embeddings(embeddings: Tensor) -> Tensor:
         raise ValueError(f"embeddings needs at least 2 samples, got shape {tuple(embeddings.shape)}")
     if not torch.isfinite(embeddings).all():
         raise ValueError("embeddings must be finite, got NaN or infinity")
-    return embeddings.detach().double()
+    return embeddings.detach().cpu().double()  # not every accelerator has double precision
 
 
 def effective_rank(embeddings: Tensor) -> float:
@@ -113,7 +113,7 @@ def collapse_report(embeddings: Tensor, *, num_slices: int = 512, seed: int = 0)
     if num_slices < 1:
         raise ValueError(f"num_slices must be at least 1, got {num_slices}")
     directions = torch.randn(x.shape[1], num_slices, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
-    directions = (directions / directions.norm(dim=0)).to(x.device)
+    directions = directions / directions.norm(dim=0)
     std = x.std(dim=0)
     return CollapseReport(
         std=float(std.mean()),

@@ -128,7 +128,7 @@ def _grid(knots: int, t_max: float, dtype: torch.dtype, device: torch.device) ->
                 expansion[1, n - 1, ones, sin(half - j)] += 1
 
     def ready(tensor: Tensor) -> Tensor:
-        return tensor.to(device=device, dtype=dtype)
+        return tensor.to(dtype).to(device)  # in this order: not every device has double precision
 
     return _Grid(
         base=base,
@@ -389,7 +389,7 @@ def _check_directions(directions: Tensor, dimensions: int) -> Tensor:
             f"directions must have shape (D, num_slices) with D = {dimensions} and at least one slice, "
             f"got {tuple(directions.shape)}"
         )
-    lengths = torch.linalg.vector_norm(directions.double(), dim=0)
+    lengths = torch.linalg.vector_norm(directions.float(), dim=0)
     if not torch.allclose(lengths, torch.ones_like(lengths), atol=1e-2):  # half-precision columns are this far off
         worst = float(lengths[(lengths - 1).abs().argmax()])
         raise ValueError(f"directions must have columns of length 1, got a column of length {worst:.4g}")

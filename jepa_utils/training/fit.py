@@ -73,7 +73,7 @@ class _Recorder(Callback):
     def __init__(self, monitor: Callable[[], dict[str, float]] | None):
         self.history = History()
         self.monitor = monitor
-        self.rng: Tensor | None = None
+        self.rng: tuple[Tensor, list[Tensor]] | None = None  # of the CPU and of each GPU
 
     def _watch(self) -> None:
         if self.monitor is not None:
@@ -85,7 +85,9 @@ class _Recorder(Callback):
         if self.rng is None:
             self._watch()
         else:
-            torch.set_rng_state(self.rng)
+            cpu, cuda = self.rng
+            torch.set_rng_state(cpu)
+            torch.cuda.set_rng_state_all(cuda)
 
     def on_train_epoch_start(self, trainer, module):
         self.started = time.perf_counter()
@@ -106,7 +108,7 @@ class _Recorder(Callback):
             "losses": self.history.losses,
             "monitors": self.history.monitors,
             "seconds": self.history.seconds,
-            "rng": torch.get_rng_state(),
+            "rng": (torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []),
         }
 
     def load_state_dict(self, state):
