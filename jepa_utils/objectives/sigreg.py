@@ -7,18 +7,16 @@ With ``u`` the N projections on one direction, ``phi(t) = exp(-t**2 / 2)`` and t
 
     T = N * sum_k w_k phi(t_k) * [(mean cos(t_k u) - phi(t_k))**2 + (mean sin(t_k u))**2]
 
-How it is computed (the value and the gradient in one pass, no array of size N x slices x knots)
-------------------------------------------------------------------------------------------------
-The integrand is even and zero at ``t = 0``, so only positive knots count, and those are multiples ``k * base`` of one base
+**How it is computed**: value and gradient in one pass, with no array of size N x slices x knots. The integrand is even and zero at ``t = 0``, so only positive knots count, and those are multiples ``k * base`` of one base
 frequency. ``cos(k a)`` and ``sin(k a)`` come from one cosine and one sine of ``a = base * u`` by the Chebyshev recurrence, and
-only the lower half ``k <= B`` is ever formed: the upper half follows from
+only the lower half ``k <= B`` is ever formed: the upper half follows from::
 
     cos((B+j) a) = 2 cos(B a) cos(j a) - cos((B-j) a)
     sin((B+j) a) = 2 cos(B a) sin(j a) + sin((B-j) a)
 
 so every mean is linear in the products of the *planes* ``[1, cos a .. cos Ba, sin a .. sin Ba]`` with the two rows ``1`` and
 ``cos Ba``: one batched matrix product. The gradient is a trigonometric polynomial in ``a``, hence linear in the same planes:
-a second product. `_Grid.expansion` holds those linear relations, read one way for the value and the other for the gradient.
+a second product. ``_Grid.expansion`` holds those linear relations, read one way for the value and the other for the gradient.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Scoreboard(SphinxDirective):
             tables += [title, self.claims(own, recorded)] if own else []
             status.append(self.status(name, _title(notebook, name), notebook.metadata["jepa"]))
         counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
-        summary = nodes.paragraph("", f"{verdicts.total()} claims: {counts}." if verdicts else "No claims yet.")
+        summary = nodes.paragraph("", f"{verdicts.total()} {'claim' if verdicts.total() == 1 else 'claims'}: {counts}." if verdicts else "No claims yet.")
         heads = ("Chapter", "Run on", "Profile", "Seconds", "Data", "Python and packages")
         return [summary, *tables, nodes.rubric("", "How the chapters were run"), _table("chapter-status", heads, status)]
 
@@ -118,8 +118,8 @@ class Scoreboard(SphinxDirective):
             data = ", ".join(f"{d['name']} ({d['origin']})" for d in found.data) if found else "–"
             mark = nodes.inline("", verdict, classes=["claim-verdict", verdict_class(verdict)])
             value, profile = (found.text(), found.profile) if found else ("–", "–")
-            rows.append((says, claim.source, reported, expected_text(claim, found), value, profile, data, mark))
-        heads = ("Claim", "Source", "Its value", "Expected", "Our value", "Profile", "Data", "Verdict")
+            rows.append((says, mark, value, reported, expected_text(claim, found), claim.source, profile, data))
+        heads = ("Claim", "Verdict", "Our value", "Source's value", "Expected", "Source", "Profile", "Data")
         return _table("scoreboard", heads, rows)
 
     def status(self, name: str, title: str, run: dict) -> tuple:
