@@ -64,6 +64,9 @@ def test_nearest_neighbours_in_order_without_the_query():
     duplicates = np.zeros((4, 2))
     found, _ = nearest_neighbours(duplicates, [3], k=3)
     assert sorted(found[0]) == [0, 1, 2]
+    # among many equal rows a query need not come up as its own neighbour; it is left out all the same
+    found, _ = nearest_neighbours(np.zeros((20, 2)), range(20), k=3)
+    assert found.shape == (20, 3) and all(query not in row for query, row in enumerate(found))
 
 
 def test_purity_of_known_arrangements():
