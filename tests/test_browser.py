@@ -213,6 +213,37 @@ def test_figures_were_seen(visits):
     assert all(visit.images for page, visit in visits.items() if page.startswith("notebooks/"))
 
 
+MAX_PAGE = 6_000_000  # bytes of HTML, figures included
+
+
+def test_no_page_is_heavy(build, pages):
+    assert {page: size for page in pages if (size := (build.html / page).stat().st_size) > MAX_PAGE} == {}
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_film_plays_in_the_published_page_without_a_server(build, scripts):
+    executable = find_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_context(java_script_enabled=scripts).new_page()
+        page.route("http*://**", lambda route: route.abort())
+        page.goto((build.html / "notebooks" / "03_toy_spiral.html").as_uri())
+        film = page.locator("figure:has(.film)")
+        assert film.locator("img").is_visible() is not scripts
+        assert film.locator(".film").is_visible() is scripts
+        if scripts:
+            film.locator("input").fill("0")
+            first = film.locator(".film-reading").all_inner_texts()
+            assert all("R²" in text for text in first)
+            film.get_by_role("button", name="Play").click()
+            page.wait_for_function("() => document.querySelector('.film input').value > 2")
+            film.get_by_role("button", name="Pause").click()
+            assert film.locator(".film-reading").all_inner_texts() != first
+        browser.close()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # A small site with one defect per page
 

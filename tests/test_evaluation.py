@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_utils.evaluation.collapse import collapse_report, effective_rank
+from jepa_utils.evaluation.collapse import collapse_report, effective_rank, isotropy
 from jepa_utils.evaluation.neighbours import base_rate, nearest_neighbours, neighbour_purity
 from jepa_utils.evaluation.word_baselines import ppmi_svd, word2vec
 
@@ -140,3 +140,38 @@ def test_baselines_reject_bad_input(method, change, word):
 def test_word2vec_rejects_no_epochs():
     with pytest.raises(ValueError, match="epochs"):
         word2vec(toy_text(200), size=20, dimensions=4, epochs=0)
+
+
+def test_isotropy_of_known_spectra():
+    q = orthogonal_columns()
+    assert isotropy(q) == pytest.approx(1, rel=1e-6)
+    assert isotropy(q[:, :1] @ torch.ones(1, 8, dtype=q.dtype)) == pytest.approx(1 / 8, rel=1e-6)
+    assert isotropy(q * (torch.arange(8) < 2)) == pytest.approx(2 / 8, rel=1e-6)
+    scales = torch.tensor([4.0, 2, 1, 1], dtype=q.dtype)
+    assert isotropy(q[:, :4] * scales) == pytest.approx(float(22**2 / (4 * (256 + 16 + 1 + 1))), rel=1e-6)
+
+
+def test_isotropy_of_a_round_cloud_is_about_one():
+    gaussian = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
+    assert 0.99 < isotropy(gaussian) < 1
+    ring = torch.nn.functional.normalize(gaussian[:, :2], dim=1)
+    assert isotropy(ring) > 0.99  # blind to shape
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e6])
+def test_isotropy_of_equal_points_is_zero(value):
+    assert isotropy(torch.full((50, 8), value)) == 0
+
+
+def test_isotropy_is_blind_to_scale_place_and_rotation():
+    x = torch.randn(100, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * torch.tensor([3.0, 1, 1, 0.5])
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0]
+    for same in (x * 1e-9, x * 1e9, x + 100, x @ turn, x.flip(0)):
+        assert isotropy(same) == pytest.approx(isotropy(x), rel=1e-6)
+    assert isotropy(x * torch.tensor([1.0, 3, 3, 6])) > isotropy(x) + 0.3
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(5), torch.zeros(1, 5), torch.full((5, 2), math.nan), [[1.0]], torch.zeros(0, 3)])
+def test_isotropy_rejects_bad_input(bad):
+    with pytest.raises(ValueError, match="embeddings"):
+        isotropy(bad)

@@ -1,13 +1,10 @@
 """SIGReg against formulas written out here: exact integral, published implementations, one process against two."""
 
 import math
-import os
-import socket
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import assert_equals_one_process
 
 from jepa_utils.objectives.sigreg import SIGReg, WeakSIGReg, epps_pulley, sigreg, weak_sigreg
 
@@ -315,24 +312,6 @@ def test_bad_input_names_the_argument_and_what_it_got(call, error, words):
 # ---- two real processes ---------------------------------------------------------------------------------------------------------
 
 
-def _model():
-    torch.manual_seed(0)
-    return torch.nn.Linear(5, D)
-
-
-def _two_process_worker(rank, port, objective, sizes, results):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=len(sizes))
-    model = torch.nn.parallel.DistributedDataParallel(_model())
-    data = torch.randn(sum(sizes), 5, generator=torch.Generator().manual_seed(5)).split(sizes)[rank]
-    torch.manual_seed(100 + rank)  # unequal seeds: the directions must still agree
-    value = objective(model(data))
-    value.backward()
-    results[rank] = (value.detach(), model.module.weight.grad, model.module.bias.grad)
-    dist.destroy_process_group()
-
-
 def _mixed(x):
     """Leading axis, too: two views of the batch."""
     return sigreg(torch.stack([x, x**2]), num_slices=64)
@@ -342,22 +321,5 @@ def _mixed(x):
     "objective, sizes",
     [(sigreg, [300, 300]), (sigreg, [500, 100]), (SIGReg.preset("eb_jepa"), [350, 250]), (_mixed, [90, 210]), (weak_sigreg, [100, 500])],
 )  # fmt: skip
-def test_two_processes_equal_one(objective, sizes):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_two_process_worker, args=(port, objective, sizes, results), nprocs=2)
-        results = dict(results)
-
-    model = _model()
-    data = torch.randn(sum(sizes), 5, generator=torch.Generator().manual_seed(5))
-    torch.manual_seed(100)  # rank 0's
-    value = objective(model(data))
-    value.backward()
-    for rank in (0, 1):
-        ours, weight, bias = results[rank]
-        assert torch.allclose(ours, value, rtol=1e-5)
-        assert torch.allclose(weight, model.weight.grad, rtol=1e-4, atol=1e-6)
-        assert torch.allclose(bias, model.bias.grad, rtol=1e-4, atol=1e-6)
+def test_two_processes_equal_one(objective, sizes, tmp_path):
+    assert_equals_one_process(objective, sizes, tmp_path)

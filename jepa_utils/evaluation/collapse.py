@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jepa_utils.objectives.sigreg import epps_pulley
 
-__all__ = ["CollapseReport", "collapse_report", "effective_rank"]
+__all__ = ["CollapseReport", "collapse_report", "effective_rank", "isotropy"]
 
 
 def _check_embeddings(embeddings: Tensor) -> Tensor:
@@ -47,15 +47,43 @@ def effective_rank(embeddings: Tensor) -> float:
     ----------
     Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
     """
-    x = _check_embeddings(embeddings)
-    # Equal points may differ from their mean by rounding: that is no spread.
-    rounding = 1e-12 * x.abs().max() * max(x.shape) ** 0.5
-    values = torch.linalg.svdvals(x - x.mean(dim=0))
-    values = values[values > rounding]
+    values = _singular_values(_check_embeddings(embeddings))
     if len(values) == 0:
         return 0.0
     p = values / values.sum()
     return float(torch.exp(-(p * p.log()).sum()))
+
+
+def isotropy(embeddings: Tensor) -> float:
+    """How round a cloud of embeddings is: the participation ratio of its covariance's eigenvalues, over D.
+
+    Parameters
+    ----------
+    embeddings : Tensor, shape (N, D)
+        N embeddings.
+
+    Returns
+    -------
+    float
+        ``(sum l)**2 / (D sum l**2)`` of the eigenvalues l: from 1/D (a line) to 1 (equal spread in every direction); 0 where
+        all embeddings are equal. It is blind to scale, and to shape beyond second moments.
+
+    Raises
+    ------
+    ValueError
+        If `embeddings` is not a finite (N, D) tensor with N >= 2.
+    """
+    x = _check_embeddings(embeddings)
+    values = _singular_values(x).square()
+    return float(values.sum() ** 2 / (x.shape[1] * values.square().sum())) if len(values) else 0.0
+
+
+def _singular_values(x: Tensor) -> Tensor:
+    """Those of the centred embeddings (N, D) that are more than rounding."""
+    # Equal points may differ from their mean by rounding: that is no spread.
+    rounding = 1e-12 * x.abs().max() * max(x.shape) ** 0.5
+    values = torch.linalg.svdvals(x - x.mean(dim=0))
+    return values[values > rounding]
 
 
 @dataclass(frozen=True)

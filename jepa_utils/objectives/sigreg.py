@@ -29,7 +29,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.distributed.nn.functional import all_reduce
+
+from jepa_utils.objectives._batch import BatchGroup, check_points, check_positive_int, covariance
 
 __all__ = ["SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"]
 
@@ -37,36 +38,8 @@ __all__ = ["SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"]
 _CPU_CHUNK = 96 * 1024
 
 
-# --------------------------------------------------------------------------------------------------------------------------
-# Checks of what comes in
-# --------------------------------------------------------------------------------------------------------------------------
-
-
-def _check_points(name: str, points: Tensor, *, wants: str, min_dim: int, count_axis: int) -> Tensor:
-    """Return `points` in float32 or float64, or say what is wrong with them."""
-    if not isinstance(points, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor of shape {wants}, got {type(points).__name__}")
-    if not points.dtype.is_floating_point:
-        raise TypeError(f"{name} must have a floating-point dtype, got {points.dtype}")
-    if points.dim() < min_dim:
-        raise ValueError(f"{name} must have shape {wants}, got a tensor of shape {tuple(points.shape)}")
-    if points.shape[count_axis] < 2:
-        raise ValueError(f"{name} needs at least 2 samples to compare with a distribution, got shape {tuple(points.shape)}")
-    if points.numel() == 0:
-        raise ValueError(f"{name} must not be empty, got shape {tuple(points.shape)}")
-    if not torch.isfinite(points).all():
-        bad = int((~torch.isfinite(points)).sum())
-        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values of {points.numel()}")
-    return points if points.dtype == torch.float64 else points.float()
-
-
-def _check_positive_int(name: str, value: int, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
-
-
 def _check_grid(knots: int, t_max: float) -> None:
-    _check_positive_int("knots", knots, 2)
+    check_positive_int("knots", knots, 2)
     if isinstance(t_max, bool) or not isinstance(t_max, (int, float)) or not 0 < t_max < math.inf:
         raise ValueError(f"t_max must be a positive finite number, got {t_max!r}")
 
@@ -138,7 +111,7 @@ def _grid(knots: int, t_max: float, dtype: torch.dtype, device: torch.device) ->
     )
 
 
-def _statistic_(angles: Tensor, grid: _Grid, *, count: int, group: _Group | None, gradient: bool) -> Tensor:
+def _statistic_(angles: Tensor, grid: _Grid, *, count: int, group: BatchGroup | None, gradient: bool) -> Tensor:
     """Epps-Pulley statistic of every row; `angles` is overwritten by its gradient.
 
     angles (R, N) is ``base * u``; it comes back as dT/du where `gradient`, and as scratch otherwise. Returns T (R,).
@@ -185,29 +158,11 @@ def _chunk_rows(rows: int, n: int, device: torch.device) -> int:
     return max(1, min(rows, numbers // n))
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The processes that share one batch."""
-
-    ranks: int
-    total: int  # samples over all ranks
-    largest: int  # samples on the fullest rank: sets the chunks, so that every rank makes the same number of calls
-
-    @staticmethod
-    def of(n: int, device: torch.device) -> _Group | None:
-        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-            return None
-        counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
-        counts[dist.get_rank()] = n
-        dist.all_reduce(counts)
-        return _Group(ranks=len(counts), total=int(counts.sum()), largest=int(counts.max()))
-
-
 class _SlicedStatistic(torch.autograd.Function):
     """Mean over slices of the statistic of ``embeddings @ directions``; keeps only the gradient, (L, N, D)."""
 
     @staticmethod
-    def forward(ctx, embeddings: Tensor, directions: Tensor, grid: _Grid, group: _Group | None) -> Tensor:
+    def forward(ctx, embeddings: Tensor, directions: Tensor, grid: _Grid, group: BatchGroup | None) -> Tensor:
         batches, n, dimensions = embeddings.shape
         slices = directions.shape[1]
         points = embeddings.reshape(-1, dimensions)  # (L N, D)
@@ -289,7 +244,7 @@ def epps_pulley(samples: Tensor, *, knots: int = 17, t_max: float = 5.0, exact: 
     ----------
     Epps and Pulley, "A test for normality based on the empirical characteristic function", Biometrika 70 (1983).
     """
-    points = _check_points("samples", samples, wants="(..., N)", min_dim=1, count_axis=-1)
+    points = check_points("samples", samples, wants="(..., N)", min_dim=1, count_axis=-1)
     _check_grid(knots, t_max)
     rows = points.reshape(-1, points.shape[-1])
     if exact:
@@ -364,16 +319,16 @@ def sigreg(
 
 
 def _sigreg(embeddings, num_slices, knots, t_max, directions, generator, *, scale_by_n: bool) -> Tensor:
-    points = _check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
+    points = check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
     _check_grid(knots, t_max)
     points = points.reshape(-1, *points.shape[-2:])  # (L, N, D)
     _, n, dimensions = points.shape
     if directions is None:
-        _check_positive_int("num_slices", num_slices, 1)
+        check_positive_int("num_slices", num_slices, 1)
         directions = _random_directions(dimensions, num_slices, points, generator)
     else:
         directions = _check_directions(directions, dimensions).detach().to(points)
-    group = _Group.of(n, points.device)
+    group = BatchGroup.of(n, points.device)
     value = _SlicedStatistic.apply(points, directions, _grid(knots, float(t_max), points.dtype, points.device), group)
     return value if scale_by_n else value / (n if group is None else group.total)
 
@@ -433,7 +388,7 @@ class SIGReg(nn.Module):
 
     def __init__(self, num_slices: int = 256, knots: int = 17, t_max: float = 5.0, scale_by_n: bool = True):
         super().__init__()
-        _check_positive_int("num_slices", num_slices, 1)
+        check_positive_int("num_slices", num_slices, 1)
         _check_grid(knots, t_max)
         self.num_slices, self.knots, self.t_max, self.scale_by_n = num_slices, knots, float(t_max), scale_by_n
 
@@ -494,20 +449,15 @@ def weak_sigreg(embeddings: Tensor, *, sketch_dim: int = 64, generator: torch.Ge
     ----------
     Akbar, "Weak-SIGReg: Covariance Regularization for Stable Deep Learning", arXiv 2603.05924.
     """
-    points = _check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
-    _check_positive_int("sketch_dim", sketch_dim, 1)
-    n, dimensions = points.shape[-2:]
-    group = _Group.of(n, points.device)
-    count = n if group is None else group.total
-    total = (lambda x: x) if group is None else all_reduce  # differentiable; its backward sums over ranks, as above
+    points = check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
+    check_positive_int("sketch_dim", sketch_dim, 1)
+    dimensions = points.shape[-1]
     with torch.autocast(points.device.type, enabled=False):
         if dimensions > sketch_dim:
             # the reference's columns have length 1 on average; these exactly, and they are the same on every rank
             points = points @ _random_directions(dimensions, sketch_dim, points, generator)
-        centred = points - total(points.sum(dim=-2, keepdim=True)) / count
-        covariance = total(centred.transpose(-1, -2) @ centred) / (count - 1)
-        identity = torch.eye(covariance.shape[-1], dtype=points.dtype, device=points.device)
-        return torch.linalg.matrix_norm(covariance - identity).mean()
+        gap = covariance(points) - torch.eye(min(dimensions, sketch_dim), dtype=points.dtype, device=points.device)
+        return torch.linalg.matrix_norm(gap).mean()
 
 
 class WeakSIGReg(nn.Module):
@@ -521,7 +471,7 @@ class WeakSIGReg(nn.Module):
 
     def __init__(self, sketch_dim: int = 64):
         super().__init__()
-        _check_positive_int("sketch_dim", sketch_dim, 1)
+        check_positive_int("sketch_dim", sketch_dim, 1)
         self.sketch_dim = sketch_dim
 
     def forward(self, embeddings: Tensor, *, generator: torch.Generator | None = None) -> Tensor:

@@ -13,9 +13,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
-__all__ = ["History", "fit", "tensor_batches"]
+__all__ = ["History", "fit", "neighbour_batches", "tensor_batches"]
 
 THREADS = 2  # the book's machine; more changes rounding, and with it the last digits
 
@@ -65,6 +65,53 @@ def tensor_batches(*tensors: Tensor, batch_size: int) -> DataLoader:
         raise ValueError(f"tensors must be equally long, got lengths {[len(tensor) for tensor in tensors]}")
     # The batches are views: nothing is indexed, collated or copied while training.
     return DataLoader(list(zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)), batch_size=None)
+
+
+class _NeighbourPairs(IterableDataset):
+    def __init__(self, points: Tensor, neighbours: Tensor, batch_size: int):
+        self.points, self.neighbours, self.batch_size = points, neighbours, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.points) // self.batch_size)
+
+    def __iter__(self):
+        n, k = self.neighbours.shape
+        partner = self.neighbours[torch.arange(n), torch.randint(k, (n,))]
+        for chosen in torch.randperm(n).split(self.batch_size):
+            yield self.points[chosen], self.points[partner[chosen]]
+
+
+def neighbour_batches(points: Tensor, neighbours: Tensor, *, batch_size: int) -> DataLoader:
+    """Batches of points and partners: each point once per pass, with a partner drawn anew; the last batch is short.
+
+    Parameters
+    ----------
+    points : Tensor, shape (N, ...)
+        Points, in memory.
+    neighbours : Tensor of int64, shape (N, K)
+        Indices of the possible partners of each point.
+    batch_size : int
+        Pairs per batch.
+
+    Returns
+    -------
+    DataLoader
+        Yields (points, partners), each (B, ...).
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 1, or `neighbours` does not fit to `points`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if neighbours.dim() != 2 or len(neighbours) != len(points) or neighbours.shape[1] < 1:
+        raise ValueError(f"neighbours must have shape ({len(points)}, K), got {tuple(neighbours.shape)}")
+    if neighbours.min() < 0 or neighbours.max() >= len(points):
+        raise ValueError(
+            f"neighbours must be indices below {len(points)}, got {int(neighbours.min())} to {int(neighbours.max())}"
+        )
+    return DataLoader(_NeighbourPairs(points, neighbours, batch_size), batch_size=None)
 
 
 class _Recorder(Callback):
@@ -167,9 +214,7 @@ def fit(
         if checkpoint.suffix != ModelCheckpoint.FILE_EXTENSION:
             raise ValueError(f"checkpoint must be a file named *{ModelCheckpoint.FILE_EXTENSION}, got {checkpoint}")
         # Lightning calls it after the recorder, so it holds the losses of its epoch.
-        callbacks.append(
-            ModelCheckpoint(dirpath=checkpoint.parent, filename=checkpoint.stem, enable_version_counter=False)
-        )
+        callbacks.append(ModelCheckpoint(dirpath=checkpoint.parent, filename=checkpoint.stem, enable_version_counter=False))
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=100, leave=False))
     trainer = L.Trainer(
@@ -185,6 +230,7 @@ def fit(
     with warnings.catch_warnings():
         # Batches lie in memory: worker processes would only cost.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*IterableDataset` has `__len__`.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # it is where we go on
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
         trainer.fit(module, batches, ckpt_path=checkpoint if checkpoint is not None and checkpoint.exists() else None)

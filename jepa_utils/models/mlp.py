@@ -1,0 +1,32 @@
+"""Multi-layer perceptrons."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Sequential):
+    """Linear layers with GELU between them.
+
+    Parameters
+    ----------
+    inputs, hidden, outputs : int
+        Widths of the input, of every hidden layer, and of the output.
+    layers : int, default 2
+        Number of hidden layers.
+
+    Raises
+    ------
+    ValueError
+        If a number is below 1.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, *, layers: int = 2):
+        for name, value in dict(inputs=inputs, hidden=hidden, outputs=outputs, layers=layers).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        widths = [inputs, *[hidden] * layers]
+        body = [part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Linear(a, b), nn.GELU())]
+        super().__init__(*body, nn.Linear(hidden, outputs))

@@ -1,0 +1,87 @@
+"""What the objectives share: checks of a batch of embeddings, and the processes it is spread over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+
+def check_points(name: str, points: Tensor, *, wants: str, min_dim: int, count_axis: int) -> Tensor:
+    """Return `points` in float32 or float64, or say what is wrong with them."""
+    if not isinstance(points, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor of shape {wants}, got {type(points).__name__}")
+    if not points.dtype.is_floating_point:
+        raise TypeError(f"{name} must have a floating-point dtype, got {points.dtype}")
+    if points.dim() < min_dim:
+        raise ValueError(f"{name} must have shape {wants}, got a tensor of shape {tuple(points.shape)}")
+    if points.shape[count_axis] < 2:
+        raise ValueError(f"{name} needs at least 2 samples to compare with a distribution, got shape {tuple(points.shape)}")
+    if points.numel() == 0:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(points.shape)}")
+    if not torch.isfinite(points).all():
+        bad = int((~torch.isfinite(points)).sum())
+        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values of {points.numel()}")
+    return points if points.dtype == torch.float64 else points.float()
+
+
+def check_positive_int(name: str, value: int, minimum: int) -> None:
+    """Raise ValueError unless `value` is an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Raise ValueError for the first number that is negative, infinite or no number."""
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+
+def check_pair(first: Tensor, second: Tensor, names: tuple[str, str], *, same_length: bool = True) -> tuple[Tensor, Tensor]:
+    """Two batches (N, D) in float32 or float64 that belong together, row by row, or an error that names the culprit."""
+    for name, x in zip(names, (first, second), strict=True):
+        if isinstance(x, Tensor) and x.dim() != 2:
+            raise ValueError(f"{name} must have shape (N, D), got {tuple(x.shape)}")
+    first, second = (
+        check_points(name, x, wants="(N, D)", min_dim=2, count_axis=0) for name, x in zip(names, (first, second), strict=True)
+    )
+    if first.shape[1] != second.shape[1] or (same_length and len(first) != len(second)):
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have {'equal shapes' if same_length else 'equally many dimensions'}, "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    return first.to(dtype), second.to(dtype)
+
+
+@dataclass(frozen=True)
+class BatchGroup:
+    """The processes that share one batch."""
+
+    ranks: int
+    total: int  # samples over all ranks
+    largest: int  # samples on the fullest rank: sets the chunks, so that every rank makes the same number of calls
+
+    @staticmethod
+    def of(n: int, device: torch.device) -> BatchGroup | None:
+        """The group that the caller's `n` samples belong to; None where it is alone."""
+        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+            return None
+        counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
+        counts[dist.get_rank()] = n
+        dist.all_reduce(counts)
+        return BatchGroup(ranks=len(counts), total=int(counts.sum()), largest=int(counts.max()))
+
+
+def covariance(points: Tensor) -> Tensor:
+    """Covariance (..., D, D) of samples (..., N, D), over the samples of all processes; its backward sums over them."""
+    n = points.shape[-2]
+    group = BatchGroup.of(n, points.device)
+    count = n if group is None else group.total
+    total = (lambda x: x) if group is None else all_reduce
+    centred = points - total(points.sum(dim=-2, keepdim=True)) / count
+    return total(centred.transpose(-1, -2) @ centred) / (count - 1)

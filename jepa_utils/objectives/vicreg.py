@@ -1,0 +1,178 @@
+"""VICReg: keep the embeddings of two views close, every dimension spread, and different dimensions uncorrelated.
+
+With the covariance matrix C of N embeddings of D dimensions::
+
+    variance penalty   = mean_j max(0, 1 - sqrt(C_jj + eps))
+    covariance penalty = sum_{i != j} C_ij**2 / D
+
+Only second moments are looked at: a cloud on a ring, or in two clumps, may have both penalties at 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jepa_utils.objectives._batch import check_not_negative, check_pair, check_points, covariance
+
+__all__ = ["VICReg", "covariance_penalty", "variance_penalty", "vicreg"]
+
+
+def _moments(embeddings: Tensor) -> Tensor:
+    points = check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
+    with torch.autocast(points.device.type, enabled=False):
+        return covariance(points)
+
+
+def _hinge(c: Tensor, target_std: float, eps: float) -> Tensor:
+    return F.relu(target_std - torch.sqrt(c.diagonal(dim1=-2, dim2=-1) + eps)).mean()
+
+
+def _off_diagonal(c: Tensor) -> Tensor:
+    dimensions = c.shape[-1]
+    same = torch.eye(dimensions, dtype=torch.bool, device=c.device)
+    return c.masked_fill(same, 0).square().sum(dim=(-2, -1)).mean() / dimensions
+
+
+def variance_penalty(embeddings: Tensor, *, target_std: float = 1.0, eps: float = 1e-4) -> Tensor:
+    """How far the standard deviation of each dimension falls short of its target (VICReg's variance term).
+
+    Parameters
+    ----------
+    embeddings : Tensor, shape (..., N, D)
+        N embeddings of D dimensions; leading axes are independent batches, averaged.
+    target_std : float, default 1.0
+        What each standard deviation should reach, in units of the embedding; more is not punished.
+    eps : float, default 1e-4
+        Added to each variance. Below a standard deviation of sqrt(eps) the gradient fades; with 0 it is undefined at collapse.
+
+    Returns
+    -------
+    Tensor, scalar
+        Mean shortfall over dimensions, in units of the embedding: from 0 to target_std - sqrt(eps).
+
+    Raises
+    ------
+    TypeError
+        If `embeddings` is no floating-point tensor.
+    ValueError
+        If `embeddings` has fewer than two axes or two samples, NaN or infinity; if a number is negative.
+
+    Notes
+    -----
+    Distributed runs follow the convention of `sigreg`: the moments run over the samples of all processes.
+
+    References
+    ----------
+    Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning",
+    ICLR 2022, arXiv 2105.04906, equation 1.
+    """
+    check_not_negative(target_std=target_std, eps=eps)
+    return _hinge(_moments(embeddings), target_std, eps)
+
+
+def covariance_penalty(embeddings: Tensor) -> Tensor:
+    """Sum of the squared covariances of different dimensions, over D (VICReg's covariance term).
+
+    Parameters
+    ----------
+    embeddings : Tensor, shape (..., N, D)
+        N embeddings of D dimensions; leading axes are independent batches, averaged.
+
+    Returns
+    -------
+    Tensor, scalar
+        In units of the embedding to the fourth power; 0 where dimensions are uncorrelated.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `variance_penalty`.
+
+    References
+    ----------
+    Bardes, Ponce and LeCun, arXiv 2105.04906, equations 3 and 4.
+    """
+    return _off_diagonal(_moments(embeddings))
+
+
+def vicreg(
+    first: Tensor,
+    second: Tensor,
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+    target_std: float = 1.0,
+    eps: float = 1e-4,
+) -> Tensor:
+    """VICReg's loss of the embeddings of two views.
+
+    ``invariance * MSE(first, second) + variance * mean of both variance penalties + covariance * sum of both covariance
+    penalties``, as the authors' code has it. (Their equation 6 sums the variance penalties and does not average the squared
+    error over dimensions.)
+
+    Parameters
+    ----------
+    first, second : Tensor, shape (N, D)
+        Embeddings of two views, row by row; or a prediction and what it should predict.
+    invariance, variance, covariance : float
+        Factors of the three terms.
+    target_std, eps : float
+        See `variance_penalty`.
+
+    Returns
+    -------
+    Tensor, scalar
+
+    Raises
+    ------
+    TypeError
+        If one of the two is no floating-point tensor.
+    ValueError
+        If their shapes differ or are not (N, D) with N >= 2, if they hold NaN or infinity, or if a number is negative.
+
+    Notes
+    -----
+    In a distributed run the moments run over the samples of all processes, the squared error over those of this one.
+
+    References
+    ----------
+    Bardes, Ponce and LeCun, arXiv 2105.04906, equations 1 to 6.
+    """
+    check_not_negative(invariance=invariance, variance=variance, covariance=covariance, target_std=target_std, eps=eps)
+    first, second = check_pair(first, second, ("first", "second"))
+    moments = _moments(first), _moments(second)
+    spread = sum(_hinge(c, target_std, eps) for c in moments) / 2
+    correlation = sum(_off_diagonal(c) for c in moments)
+    return invariance * F.mse_loss(first, second) + variance * spread + covariance * correlation
+
+
+class VICReg(nn.Module):
+    """`vicreg` as a module with fixed factors.
+
+    Parameters
+    ----------
+    invariance, variance, covariance, target_std, eps
+        See `vicreg`.
+    """
+
+    def __init__(
+        self,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        covariance: float = 1.0,
+        target_std: float = 1.0,
+        eps: float = 1e-4,
+    ):
+        super().__init__()
+        self.factors = dict(invariance=invariance, variance=variance, covariance=covariance, target_std=target_std, eps=eps)
+        check_not_negative(**self.factors)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Two batches (N, D) to a scalar."""
+        return vicreg(first, second, **self.factors)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.factors.items())
