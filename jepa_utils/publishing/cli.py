@@ -151,7 +151,8 @@ def book(
 def build_html(root: Path) -> int:
     """Build the HTML with Jupyter Book; return its exit status."""
     program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    options = ["--builder", "html", "-n", "-W", "--keep-going"]
+    # --all: pages quote values of other pages, and an incremental build leaves those, and the styles, as they were
+    options = ["--all", "--builder", "html", "-n", "-W", "--keep-going"]
     with publishing_config(root) as config:
         return subprocess.run([*program, "build", ".", *options, *config], cwd=root).returncode
 
