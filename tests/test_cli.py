@@ -1,16 +1,17 @@
 """The jepa command: it calls the right thing, says what is wrong, and its exit status tells."""
 
+import hashlib
 import subprocess
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from datasets import Dataset
+from synthetic import GOOD_CELLS, make_tree
 from typer.testing import CliRunner
 
 from jepa_utils.data import sources
 from jepa_utils.publishing import chapters, cli
-
-from synthetic import GOOD_CELLS, make_tree
 
 
 @pytest.fixture
@@ -141,6 +142,29 @@ def test_data_commands(monkeypatch):
     status.status = "mismatch"
     result = jepa("data", "check", "toy")
     assert result.exit_code == 1 and "mismatch" in result.output
+
+
+def test_data_commands_on_a_data_set_of_the_hub(tmp_path, monkeypatch):
+    name, parquet = "cornell-movie-review-data/rotten_tomatoes/test.parquet", tmp_path / "test.parquet"
+    Dataset.from_dict({"text": ["good"], "label": [1]}).to_parquet(parquet)
+    (tmp_path / "mirror" / name).parent.mkdir(parents=True)
+    parquet.rename(tmp_path / "mirror" / name)
+    digest = hashlib.sha256((tmp_path / "mirror" / name).read_bytes()).hexdigest()
+    (tmp_path / "mirror" / "SHA256SUMS").write_text(f"{digest}  ./{name}\n")
+    monkeypatch.setenv("JEPA_DATA_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("JEPA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.delitem(sources.DATASETS, "shakespeare")  # its address is outside
+    monkeypatch.setattr(cli.console, "width", 200)
+    rows = {line.split()[1]: line for line in jepa("data", "list").output.splitlines() if "│" in line}
+    assert "in the mirror, without split 'train', 'validation'" in rows["rotten-tomatoes"]
+    assert "sample" in rows["wikitext-2"] and "cannot be reached" in rows["wikitext-2"]
+    assert jepa("data", "check").exit_code == 0
+    (tmp_path / "mirror" / name).write_bytes(b"changed")
+    result = jepa("data", "check", "rotten-tomatoes")
+    assert result.exit_code == 1 and "test.parquet: differs from SHA256SUMS" in result.output
+    result = jepa("data", "fetch", "rotten-tomatoes")
+    assert result.exit_code == 1 and "cannot be had from the hub" in result.output and "Traceback" not in result.output
 
 
 def test_unknown_data_is_an_error_without_a_traceback():

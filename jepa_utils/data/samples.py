@@ -108,3 +108,210 @@ def sample_shakespeare(seed: int = 0, *, num_speeches: int = 5000) -> tuple[str,
         heading = rng.choices([speaker, f"KING {speaker}", "FIRST SERVANT"], [8, 1, 1])[0]
         lines += [f"{heading}.", *(sentence(topic) for _ in range(rng.randint(1, 3))), ""]
     return "\n".join(lines), {name: sorted(words) for name, words in classes.items()}
+
+
+# Of each topic the nouns, the verbs in the past, and the adjectives.
+_ARTICLE_TOPICS = {
+    "music": (
+        "album song chorus guitar melody singer concert rhythm drummer lyric recording tour studio orchestra violin",
+        "recorded performed released composed rehearsed produced",
+        "acoustic melodic popular orchestral lyrical",
+    ),
+    "warships": (
+        "battleship turret cruiser gun armour convoy torpedo admiral deck boiler squadron destroyer fleet magazine hull",
+        "sank shelled escorted torpedoed repaired launched",
+        "armoured naval obsolete forward twin",
+    ),
+    "birds": (
+        "nest egg feather wing beak plumage species flock chick forest insect song claw wetland predator",
+        "hatched fed incubated guarded hunted observed",
+        "nocturnal migratory brown spotted juvenile",
+    ),
+    "railways": (
+        "locomotive station track tunnel carriage platform signal timetable bridge engineer junction "
+        "freight depot line viaduct",
+        "electrified extended opened reopened surveyed operated",
+        "steam elevated suburban northern narrow",
+    ),
+    "football": (
+        "goal midfielder season league stadium coach penalty match club striker cup defender supporter transfer referee",
+        "scored coached signed defeated substituted tackled",
+        "unbeaten offensive regular professional injured",
+    ),
+    "volcanoes": (
+        "eruption crater lava ash magma cone glacier summit vent basalt earthquake caldera slope gas geologist",
+        "erupted buried mapped dated monitored sampled",
+        "volcanic explosive dormant andesitic molten",
+    ),
+    "castles": (
+        "tower keep moat gatehouse siege wall earl garrison chapel courtyard dungeon battlement baron hall rampart",
+        "fortified besieged inherited demolished granted restored",
+        "medieval ruined royal stone defensive",
+    ),
+    "storms": (
+        "hurricane wind rainfall flood coast forecast depression evacuation surge landfall shelter warning cloud "
+        "pressure island",
+        "flooded weakened intensified struck evacuated damaged",
+        "tropical severe subtropical convective coastal",
+    ),
+}
+_SYLLABLES = "bar cal den dor el fen gor hal ish jor kel lan mir nor os per quil ran sel tor ul var wen yor zan".split()
+
+# "title", "person" and "place" are names of the article's own; "noun", "verb" and "adjective" are of its topic.
+_ARTICLE_SENTENCES = [
+    "In {year} , {person} {verb} the {adjective} {noun} of {place} .",
+    "The {noun} of {title} was {verb} by {person} after the {adjective} {noun} .",
+    "{title} is known for its {adjective} {noun} and for the {noun} near {place} .",
+    "The {adjective} {noun} , which {person} had {verb} in {year} , was larger than the {noun} at {place} .",
+    "{person} wrote that the {noun} and the {noun} of {title} were {adjective} .",
+    "By {year} the {noun} at {place} had been {verb} , and {number} of the {noun} records were lost .",
+    "Both the {noun} and the {adjective} {noun} were {verb} within {number} days .",
+    "According to {person} , the {noun} {verb} the {noun} before {title} was {verb} .",
+    "A {adjective} {noun} was later {verb} at {place} , where {person} kept the {noun} .",
+]
+_SECTIONS = ["Background", "History", "Description", "Later years", "Reception"]
+
+
+def sample_articles(
+    seed: int = 0, *, num_articles: tuple[int, int, int] = (40, 38, 38)
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, str]]:
+    """Generate encyclopedia articles laid out as in WikiText, each on a topic that is known.
+
+    The words of an article are of its topic, and its title, people, places and years are its own and return
+    all through it, so that two halves of a passage have something in common that other articles have not.
+    An article has five sections of two or three paragraphs, some 800 words.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the generator; the same seed gives the same articles.
+    num_articles : tuple of int
+        Number of articles in train, validation and test. By default each has some 30 thousand words.
+
+    Returns
+    -------
+    splits : dict of str to dict
+        For train, validation and test the column ``text``, one line a row: empty, a title
+        (``" = Title = \\n"``), a section's heading (``" = = Section = = \\n"``) or a paragraph.
+    topics : dict of str to str
+        Title to topic, one of eight. No two articles share a title.
+
+    Raises
+    ------
+    ValueError
+        If a number of articles is not positive.
+    """
+    if min(num_articles) < 1:
+        raise ValueError(f"num_articles must be at least 1 for each split, got {num_articles}")
+    rng = random.Random(seed)
+    words = {topic: [part.split() for part in parts] for topic, parts in _ARTICLE_TOPICS.items()}
+    patterns = [re.findall(r"{[^}]+}|[^ {]+", sentence) for sentence in _ARTICLE_SENTENCES]
+    topics: dict[str, str] = {}
+
+    def name() -> str:
+        return "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3))).title()
+
+    def article() -> list[str]:
+        title = f"{name()} {name()}"
+        while title in topics:
+            title = f"{name()} {name()}"
+        topics[title] = rng.choice(list(words))
+        nouns, verbs, adjectives = words[topics[title]]
+        slots = {
+            "{title}": [title],
+            "{person}": [f"{name()} {name()}", name()],
+            "{place}": [name(), name()],
+            "{year}": [str(rng.randint(1800, 2010)) for _ in range(3)],
+            "{number}": [str(rng.randint(2, 90)) for _ in range(3)],
+            "{noun}": rng.sample(nouns, 10),  # not all of them, so that articles on one topic differ
+            "{verb}": verbs,
+            "{adjective}": adjectives,
+        }
+
+        def paragraph() -> str:
+            sentences = rng.choices(patterns, k=rng.randint(3, 5))
+            return f" {' '.join(rng.choice(slots.get(part, [part])) for sentence in sentences for part in sentence)} \n"
+
+        lines = ["", f" = {title} = \n"]
+        for number, section in enumerate(_SECTIONS):
+            if number:  # the first section is the introduction, which has no heading
+                lines += ["", f" = = {section} = = \n"]
+            lines += ["", *(paragraph() for _ in range(rng.randint(2, 3)))]
+        return lines
+
+    splits = {
+        split: {"text": [line for _ in range(number) for line in article()]}
+        for split, number in zip(("train", "validation", "test"), num_articles, strict=True)
+    }
+    return splits, topics
+
+
+_CUES = {
+    "neg": "dull tired flat clumsy shallow bland predictable tedious awkward lifeless pointless stale messy lazy "
+    "forgettable annoying hollow muddled sloppy grating",
+    "pos": "moving funny fresh clever warm gripping graceful rich tender sharp lively honest inventive charming "
+    "delightful absorbing witty dazzling subtle powerful",
+}
+_REVIEW_WORDS = {
+    "subject": "film movie comedy drama thriller story script sequel documentary romance",
+    "part": "plot cast dialogue ending pace humor camera score direction acting",
+    "adverb": "often rarely mostly quite rather always somewhat",
+}
+_REVIEW_SENTENCES = [
+    "a {cue} , {cue} {subject} with a {cue} {part} .",
+    "the {part} is {adverb} {cue} , the {part} {cue} and the {subject} {adverb} {cue} .",
+    "{adverb} {cue} , this {cue} {subject} has a {part} that is {cue} .",
+    "if the {part} seems {cue} , the {part} and the {part} make it a {cue} and {cue} {subject} .",
+    "a {subject} as {cue} as its {part} , {adverb} {cue} and {adverb} {cue} .",
+]
+
+
+def sample_reviews(
+    seed: int = 0, *, num_reviews: tuple[int, int, int] = (800, 100, 200)
+) -> tuple[dict[str, dict[str, list]], dict[str, list[str]]]:
+    """Generate short reviews whose words tell, with some noise, whether they praise.
+
+    A review has three cue words. Each is of the review's own side with probability 0.75, else of the other, so
+    the majority of the cues is right in 84 of 100 reviews. All other words tell nothing.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the generator; the same seed gives the same reviews.
+    num_reviews : tuple of int
+        Number of reviews in train, validation and test. Half of each split is positive.
+
+    Returns
+    -------
+    splits : dict of str to dict
+        For train, validation and test the columns ``text`` (lower case) and ``label`` (0 negative, 1 positive).
+    cues : dict of str to list of str
+        The cue words of ``neg`` and ``pos``, sorted.
+
+    Raises
+    ------
+    ValueError
+        If a number of reviews is not positive.
+    """
+    if min(num_reviews) < 1:
+        raise ValueError(f"num_reviews must be at least 1 for each split, got {num_reviews}")
+    rng = random.Random(seed)
+    cues = {side: words.split() for side, words in _CUES.items()}
+    slots = {f"{{{name}}}": words.split() for name, words in _REVIEW_WORDS.items()}
+    patterns = [re.findall(r"{[^}]+}|[^ {]+", sentence) for sentence in _REVIEW_SENTENCES]
+
+    def review(label: int) -> str:
+        words = []
+        for part in rng.choice(patterns):
+            choices = slots.get(part, [part])
+            if part == "{cue}":
+                choices = cues["pos" if label == (rng.random() < 0.75) else "neg"]
+            words.append(rng.choice(choices))
+        return " ".join(words)
+
+    splits = {}
+    for split, number in zip(("train", "validation", "test"), num_reviews, strict=True):
+        labels = [row % 2 for row in range(number)]
+        rng.shuffle(labels)
+        splits[split] = {"text": [review(label) for label in labels], "label": labels}
+    return splits, {side: sorted(words) for side, words in cues.items()}

@@ -4,49 +4,80 @@
 the sample, and it never uses a file that is cut short or whose checksum is wrong.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import tempfile
-import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pooch
 import requests
 
-from jepa_utils.data.samples import sample_shakespeare
+from jepa_utils.data._hub import (
+    RETRIES,
+    CheckedFile,
+    DamagedError,
+    DataUnavailableError,
+    DataWarning,
+    PassedOverError,
+    Repo,
+    SampleDataWarning,
+    Wanted,
+    cache_folder,
+    cached_files,
+    endpoint,
+    existing_mirror,
+    find_in_cache,
+    find_in_mirror,
+    first_source,
+    hub_files,
+    listed_sha256,
+    mirror_files,
+    mirror_folder,
+    no_hub,
+    sample_note,
+    unreachable,
+    warn_of_sample,
+)
+from jepa_utils.data.samples import sample_articles, sample_reviews, sample_shakespeare
+
+if TYPE_CHECKING:  # slow to import, and most chapters need none of it
+    import datasets
+
+__all__ = [
+    "DATASETS",
+    "ORIGINS",
+    "DataCheck",
+    "DataListing",
+    "DataUnavailableError",
+    "DataWarning",
+    "LoadedData",
+    "Provenance",
+    "SampleDataWarning",
+    "TableSpec",
+    "TextSpec",
+    "check_data",
+    "fetch_data",
+    "list_data",
+    "load_data",
+]
 
 ORIGINS = ("mirror", "hub", "sample")
 
-_REACH_SECONDS = 3.0  # no network is noticed within this time, whatever way it fails
 _TIMEOUT = (3.0, 15.0)  # seconds to connect, and between two pieces of a download
-_RETRIES = 2
-
-
-class DataUnavailableError(RuntimeError):
-    """The data cannot be had from the source that was asked for."""
-
-
-class DataWarning(UserWarning):
-    """A source of data was passed over or mended; the message says which and why."""
-
-
-class SampleDataWarning(DataWarning):
-    """The built-in sample stands in for the real data."""
-
-
-class _PassedOverError(Exception):
-    """One source cannot give the data. The message is shown on published pages: no local path in it."""
 
 
 @dataclass(frozen=True)
-class DatasetSpec:
-    """What the book knows about one data set.
+class TextSpec:
+    """What the book knows about a data set that is one text file.
 
     Parameters
     ----------
@@ -76,8 +107,71 @@ class DatasetSpec:
     sample: Callable[[], tuple[str, dict[str, list[str]]]]
 
 
-DATASETS: dict[str, DatasetSpec] = {
-    "shakespeare": DatasetSpec(
+@dataclass(frozen=True)
+class TableSpec:
+    """What the book knows about a data set of the hub, whose splits are parquet files.
+
+    A split is one file, ``train.parquet``, or shards, ``train-00000-of-00002.parquet`` and so on.
+
+    Parameters
+    ----------
+    what : str
+        A line for readers.
+    repo : Repo
+    folder : str
+        Folder of the files in the repository, "" for its root.
+    columns : dict of str to dict
+        The columns that are read, each with its type as `datasets.Features.from_dict` takes it.
+    sample : callable
+        Returns the sample's columns by split, and the truth behind them.
+    splits : tuple of str
+    """
+
+    what: str
+    repo: Repo
+    folder: str
+    columns: dict[str, dict[str, Any]]
+    sample: Callable[[], tuple[dict[str, dict[str, list]], dict[str, Any]]]
+    splits: tuple[str, ...] = ("train", "validation", "test")
+
+    def find(self, root: Path, splits: Sequence[str]) -> dict[str, list[str]]:
+        """Return the files of those splits that are in the repository's folder, by split, shards in order."""
+        found = {}
+        for split in splits:
+            paths = [root / self.folder / f"{split}.parquet"]
+            if not paths[0].is_file():
+                paths = sorted((root / self.folder).glob(f"{split}-?????-of-?????.parquet"))
+                paths = [path for path in paths if path.is_file()]  # a link may lead nowhere
+                if paths and len(paths) != int(paths[0].stem[-5:]):
+                    raise PassedOverError(
+                        f"only {len(paths)} of {int(paths[0].stem[-5:])} shards of split {split!r} of {self.repo.name}"
+                    )
+            if paths:
+                found[split] = [path.relative_to(root).as_posix() for path in paths]
+        if not found:
+            raise PassedOverError(f"no split {_listed(splits)} of {self.repo.name}")
+        return found
+
+    def find_all(self, root: Path, splits: Sequence[str]) -> dict[str, list[str]]:
+        """Return the files of those splits, by split; one that lacks is passed over."""
+        found = self.find(root, splits)
+        if len(found) < len(splits):
+            raise PassedOverError(f"no split {_listed(set(splits) - set(found))} of {self.repo.name}")
+        return found
+
+    def wanted(self, splits: Sequence[str] | None = None, lacking: bool = False) -> Wanted:
+        """Return the wanted files of all or some splits; ``lacking``: some of the splits may be missing."""
+        splits = splits or self.splits
+        find = self.find if lacking else self.find_all
+        folder = f"{self.folder}/" if self.folder else ""
+        patterns = tuple(f"{folder}{split}{rest}" for split in splits for rest in (".parquet", "-*-of-*.parquet"))
+        return Wanted(self.repo, lambda root: find(root, splits), patterns)
+
+
+_STRING = {"dtype": "string", "_type": "Value"}
+
+DATASETS: dict[str, TextSpec | TableSpec] = {
+    "shakespeare": TextSpec(
         what="The complete works of William Shakespeare, one text",
         unit="lines",
         mirror_file="shakespeare/complete_works.txt",
@@ -86,8 +180,21 @@ DATASETS: dict[str, DatasetSpec] = {
         end_marker="*** END OF THE PROJECT GUTENBERG EBOOK",
         sample=sample_shakespeare,
     ),
+    "wikitext-2": TableSpec(
+        what="WikiText-2: verified good and featured articles of Wikipedia, one line a row",
+        repo=Repo("Salesforce/wikitext", "b08601e04326c79dfdd32d625aee71d232d685c3"),
+        folder="wikitext-2-v1",
+        columns={"text": _STRING},
+        sample=sample_articles,
+    ),
+    "rotten-tomatoes": TableSpec(
+        what="Sentences of film reviews from Rotten Tomatoes, labelled 0 (negative) or 1 (positive)",
+        repo=Repo("cornell-movie-review-data/rotten_tomatoes", "aa13bc287fa6fcab6daf52f0dfb9994269ffea28"),
+        folder="",
+        columns={"text": _STRING, "label": {"names": ["neg", "pos"], "_type": "ClassLabel"}},
+        sample=sample_reviews,
+    ),
 }
-
 
 @dataclass(frozen=True)
 class Provenance:
@@ -99,9 +206,11 @@ class Provenance:
         Name in the registry.
     origin : {"mirror", "hub", "sample"}
     version : str
-        Date of the file's last revision, where the file states one.
+        Date of the file's last revision, where the file states one; of the hub's repositories the revision.
     sha256 : str
-        Checksum of the file's bytes; for the sample of its text in UTF-8.
+        Checksum of the file's bytes. Of several files: checksum of their checksums, a line each (hexadecimal
+        digits and ``\\n``), in the order of the splits in the registry and of the shards. Of a sample: of its
+        text in UTF-8, or of its splits as JSON taken as files.
     rows : int
         Size, counted in ``unit``.
     unit : str
@@ -134,16 +243,17 @@ class LoadedData:
 
     Parameters
     ----------
-    data : str
-        The text. Line ends are ``\\n``; everything else is as in the file, a byte order mark included.
+    data : str or datasets.DatasetDict
+        The text of a single file: line ends are ``\\n``; everything else is as in the file, a byte order mark
+        included. Else the splits, held in memory.
     provenance : Provenance
     truth : dict or None
-        What is known only of a sample: its word classes.
+        What is known only of a sample: see the function that generates it in `jepa_utils.data.samples`.
     """
 
-    data: str
+    data: str | datasets.DatasetDict
     provenance: Provenance
-    truth: dict[str, list[str]] | None = None
+    truth: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -176,7 +286,13 @@ class DataListing:
     note: str
 
 
-def load_data(name: str, *, source: str | None = None, cache_dir: str | Path | None = None) -> LoadedData:
+def load_data(
+    name: str,
+    *,
+    source: str | None = None,
+    splits: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+) -> LoadedData:
     """Load a data set from the mirror, else the hub, else the built-in sample.
 
     Parameters
@@ -187,6 +303,9 @@ def load_data(name: str, *, source: str | None = None, cache_dir: str | Path | N
         None tries them in this order; a name forces one. The mirror is the folder that the environment
         variable ``JEPA_DATA_MIRROR`` names. The hub is the data's public address; a file that was downloaded
         once is taken from the cache.
+    splits : sequence of str, optional
+        The splits wanted; a source that lacks one is passed over. None takes those that a source has: the hub
+        all of them, a mirror perhaps fewer. An error for a data set that is one text.
     cache_dir : path, optional
         Folder for downloads. Default: the environment variable ``JEPA_CACHE_DIR``, else the system's cache
         folder for ``jepa-book``.
@@ -198,7 +317,7 @@ def load_data(name: str, *, source: str | None = None, cache_dir: str | Path | N
     Raises
     ------
     ValueError
-        If the name or the source is unknown.
+        If the name, the source or a split is unknown.
     DataUnavailableError
         If ``source`` is given and cannot give the data.
 
@@ -213,40 +332,36 @@ def load_data(name: str, *, source: str | None = None, cache_dir: str | Path | N
     spec = _spec(name)
     if source is not None and source not in ORIGINS:
         raise ValueError(f"source must be None or one of {', '.join(ORIGINS)}; got {source!r}")
-    folder = _cache_folder(cache_dir)
-    reasons = []
-    if source in (None, "mirror"):
-        try:
-            return _loaded(name, spec, "mirror", _read_mirror(spec))
-        except _PassedOverError as problem:
-            if source == "mirror":
-                raise DataUnavailableError(
-                    f"{name!r} cannot be had from the mirror: {problem}. Set JEPA_DATA_MIRROR (now "
-                    f"{os.environ.get('JEPA_DATA_MIRROR')!r}) to a folder that holds {spec.mirror_file}, or use "
-                    f"another source"
-                ) from problem
-            if _mirror() is not None:
-                warnings.warn(f"{name!r}: mirror passed over: {problem}", DataWarning, stacklevel=2)
-            reasons.append(str(problem))
-    if source in (None, "hub"):
-        try:
-            return _loaded(name, spec, "hub", _from_hub(name, spec, folder))
-        except _PassedOverError as problem:
-            if source == "hub":
-                raise DataUnavailableError(_no_hub(name, spec, problem)) from problem
-            reasons.append(str(problem))
-        warnings.warn(
-            f"{name!r}: NOT THE REAL DATA. A small generated sample stands in, because {'; '.join(reasons)}. Numbers "
-            f"made with it are no results. For the real data connect to the network or set JEPA_DATA_MIRROR",
-            SampleDataWarning,
-            stacklevel=2,
+    wanted = _splits(name, spec, splits)
+    folder = cache_folder(cache_dir)
+    if isinstance(spec, TextSpec):
+        loaded, reasons = first_source(
+            name,
+            source,
+            lambda: _loaded(name, spec, "mirror", _read_mirror(spec)),
+            lambda: _loaded(name, spec, "hub", _from_hub(name, spec, folder)),
+            wanted=spec.mirror_file,
+            url=spec.url,
         )
-    text, truth = spec.sample()
-    note = "Generated, not the real data: numbers made with it are no results."
+    else:
+        in_mirror = spec.wanted(wanted, lacking=splits is None)
+        loaded, reasons = first_source(
+            name,
+            source,
+            lambda: _loaded_tables(name, spec, "mirror", mirror_files(in_mirror)),
+            lambda: _loaded_tables(name, spec, "hub", hub_files(name, spec.wanted(wanted), folder)),
+            wanted=f"{spec.repo.name}/{spec.folder}".rstrip("/"),
+            url=spec.repo.url,
+        )
+    if loaded is not None:
+        return loaded
     if reasons:
-        note += f" Used because {'; '.join(reasons)}."
-    provenance = _provenance(name, spec, "sample", "generated, seed 0", text.encode(), text, note)
-    return LoadedData(text, provenance, truth)
+        warn_of_sample(name, reasons)
+    if isinstance(spec, TableSpec):
+        return _sample_tables(name, spec, wanted, sample_note(reasons))
+    text, truth = spec.sample()
+    note = sample_note(reasons)
+    return LoadedData(text, _provenance(name, spec, "sample", "generated, seed 0", text.encode(), text, note), truth)
 
 
 def fetch_data(name: str, *, cache_dir: str | Path | None = None) -> Provenance:
@@ -270,30 +385,36 @@ def fetch_data(name: str, *, cache_dir: str | Path | None = None) -> Provenance:
     DataUnavailableError
         If it cannot be downloaded or kept.
     """
-    spec, folder = _spec(name), _cache_folder(cache_dir)
+    spec, folder = _spec(name), cache_folder(cache_dir)
     try:
+        if isinstance(spec, TableSpec):
+            return _loaded_tables(name, spec, "hub", hub_files(name, spec.wanted(), folder)).provenance
         loaded = _loaded(name, spec, "hub", _from_hub(name, spec, folder))
         if _read_cache(spec, folder) is None:
-            raise _PassedOverError("the downloaded file could not be kept in the cache")
-    except _PassedOverError as problem:
-        raise DataUnavailableError(_no_hub(name, spec, problem)) from problem
+            raise PassedOverError("the downloaded file could not be kept in the cache")
+    except PassedOverError as problem:
+        raise DataUnavailableError(no_hub(name, _url(spec), problem)) from problem
     return loaded.provenance
 
 
 def list_data(*, cache_dir: str | Path | None = None) -> list[DataListing]:
     """Say for each data set what it is and where `load_data` would take it from now."""
-    folder = _cache_folder(cache_dir)
+    folder = cache_folder(cache_dir)
+    asked: dict[str, str | None] = {}  # each address is asked once: without a network that takes seconds
     listings = []
     for name, spec in DATASETS.items():
         try:
-            _read_mirror(spec)
-            origin, note = "mirror", "in the mirror"
-        except _PassedOverError:
+            note = _in_mirror(spec)
+            origin = "mirror"
+        except PassedOverError:
             try:
-                cached = _read_cache(spec, folder) is not None
-            except _PassedOverError:
+                cached = _in_cache(spec, folder)
+            except PassedOverError:
                 cached = False
-            problem = None if cached else _unreachable(spec.url)
+            address = spec.url if isinstance(spec, TextSpec) else endpoint()
+            if not cached and address not in asked:
+                asked[address] = unreachable(address)
+            problem = None if cached else asked[address]
             origin = "hub" if problem is None else "sample"
             note = "in the cache" if cached else problem or "to be downloaded"
         listings.append(DataListing(name, spec.what, origin, note))
@@ -303,8 +424,9 @@ def list_data(*, cache_dir: str | Path | None = None) -> list[DataListing]:
 def check_data(name: str, *, cache_dir: str | Path | None = None) -> list[DataCheck]:
     """Compare the files of a data set with their checksums; downloads nothing.
 
-    The mirror's file is compared with ``SHA256SUMS`` in the mirror's folder, the cached file with the checksum
-    in the registry or the one recorded at its first download. The sample is generated anew and has none.
+    The mirror's files are compared with ``SHA256SUMS`` in the mirror's folder, a cached text with the checksum
+    in the registry or the one recorded at its first download, cached files of the hub's repositories with the
+    checksum that the hub gave. The sample is generated anew and has none.
 
     Parameters
     ----------
@@ -323,13 +445,15 @@ def check_data(name: str, *, cache_dir: str | Path | None = None) -> list[DataCh
     ValueError
         If the name is unknown.
     """
-    spec, folder = _spec(name), _cache_folder(cache_dir)
-    mirror = _mirror()
+    spec, folder = _spec(name), cache_folder(cache_dir)
+    if isinstance(spec, TableSpec):
+        return _check_tables(spec, folder)
+    mirror = mirror_folder()
     checks = []
     if mirror is None:
         checks.append(DataCheck("mirror", "missing", None, "JEPA_DATA_MIRROR is not set"))
     else:
-        expected = _listed_sha256(mirror, spec.mirror_file)
+        expected = listed_sha256(mirror, spec.mirror_file)
         checks.append(_check_file("mirror", mirror / spec.mirror_file, expected, "SHA256SUMS"))
     path = _cached_file(spec, folder)
     against = "the record of its first download" if spec.sha256 is None else "the registry"
@@ -352,10 +476,31 @@ def _check_file(origin: str, path: Path, expected: str | None, against: str) -> 
     return DataCheck(origin, "ok", actual, f"equals {against}")
 
 
-def _spec(name: str) -> DatasetSpec:
+def _spec(name: str) -> TextSpec | TableSpec:
     if name not in DATASETS:
         raise ValueError(f"name must be one of {', '.join(sorted(DATASETS))}; got {name!r}")
     return DATASETS[name]
+
+
+def _url(spec: TextSpec | TableSpec) -> str:
+    return spec.url if isinstance(spec, TextSpec) else spec.repo.url
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(names)))
+
+
+def _splits(name: str, spec: TextSpec | TableSpec, splits: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the wanted splits in the registry's order."""
+    if isinstance(spec, TextSpec):
+        if splits is not None:
+            raise ValueError(f"splits must be None for {name!r}, which is one text; got {splits!r}")
+        return ()
+    if splits is None:
+        return spec.splits
+    if isinstance(splits, str) or not splits or not set(splits) <= set(spec.splits):
+        raise ValueError(f"splits must be None or a list of some of {', '.join(spec.splits)} for {name!r}; got {splits!r}")
+    return tuple(split for split in spec.splits if split in splits)
 
 
 def _sha256(content: bytes) -> str:
@@ -366,10 +511,10 @@ def _decode(content: bytes) -> str:
     try:
         return content.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as problem:
-        raise _PassedOverError(f"the file is not UTF-8 text (byte {problem.start})") from problem
+        raise PassedOverError(f"the file is not UTF-8 text (byte {problem.start})") from problem
 
 
-def _loaded(name: str, spec: DatasetSpec, origin: str, content: bytes) -> LoadedData:
+def _loaded(name: str, spec: TextSpec, origin: str, content: bytes) -> LoadedData:
     text = _decode(content)
     revised = re.search(r"Most recently updated: *([^\n]*\S)", text[:5000])
     note = f"From {spec.url}."
@@ -381,62 +526,31 @@ def _loaded(name: str, spec: DatasetSpec, origin: str, content: bytes) -> Loaded
 
 
 def _provenance(
-    name: str, spec: DatasetSpec, origin: str, version: str, content: bytes, text: str, note: str
+    name: str, spec: TextSpec, origin: str, version: str, content: bytes, text: str, note: str
 ) -> Provenance:
     rows = text.count("\n") + (not text.endswith("\n"))
     return Provenance(name, origin, version, _sha256(content), rows, spec.unit, note)
 
 
-# The mirror
+# One text: the mirror
 
 
-def _mirror() -> Path | None:
-    """Return the mirror's folder, or None if no mirror is set."""
-    folder = os.environ.get("JEPA_DATA_MIRROR")
-    return Path(folder) if folder else None
-
-
-def _read_mirror(spec: DatasetSpec) -> bytes:
-    mirror = _mirror()
-    if mirror is None:
-        raise _PassedOverError("no mirror is set (JEPA_DATA_MIRROR)")
-    if not mirror.is_dir():
-        raise _PassedOverError("JEPA_DATA_MIRROR names a folder that does not exist")
+def _read_mirror(spec: TextSpec) -> bytes:
+    mirror = existing_mirror()
     try:
         content = (mirror / spec.mirror_file).read_bytes()
     except OSError as problem:
-        raise _PassedOverError(f"{spec.mirror_file} in the mirror: {problem.strerror}") from problem
-    if _listed_sha256(mirror, spec.mirror_file) not in (None, _sha256(content)):
-        raise _PassedOverError(f"{spec.mirror_file} differs from the mirror's SHA256SUMS")
+        raise PassedOverError(f"{spec.mirror_file} in the mirror: {problem.strerror}") from problem
+    if listed_sha256(mirror, spec.mirror_file) not in (None, _sha256(content)):
+        raise PassedOverError(f"{spec.mirror_file} differs from the mirror's SHA256SUMS")
     _decode(content)
     return content
 
 
-def _listed_sha256(mirror: Path, file: str) -> str | None:
-    """Look a file up in the mirror's SHA256SUMS (lines of checksum, blanks, path)."""
-    try:
-        lines = (mirror / "SHA256SUMS").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    listed = {path.lstrip("*").removeprefix("./"): digest for digest, _, path in (ln.partition("  ") for ln in lines)}
-    return listed.get(file)
+# One text: the public address and its cache
 
 
-# The hub and its cache
-
-
-def _no_hub(name: str, spec: DatasetSpec, problem: Exception) -> str:
-    return (
-        f"{name!r} cannot be had from the hub: {problem}. Check the network (and HTTPS_PROXY, where there is a proxy) "
-        f"for {spec.url}, or use another source"
-    )
-
-
-def _cache_folder(cache_dir: str | Path | None) -> Path:
-    return Path(cache_dir or os.environ.get("JEPA_CACHE_DIR") or pooch.os_cache("jepa-book"))
-
-
-def _cached_file(spec: DatasetSpec, folder: Path) -> Path:
+def _cached_file(spec: TextSpec, folder: Path) -> Path:
     return folder / Path(spec.mirror_file).parent / spec.url.rsplit("/", 1)[-1]
 
 
@@ -451,7 +565,7 @@ def _recorded_sha256(path: Path) -> str | None:
         return None
 
 
-def _read_cache(spec: DatasetSpec, folder: Path) -> bytes | None:
+def _read_cache(spec: TextSpec, folder: Path) -> bytes | None:
     """Return the cached file's bytes, None if there is no file; an unusable one is passed over."""
     path = _cached_file(spec, folder)
     try:
@@ -459,26 +573,26 @@ def _read_cache(spec: DatasetSpec, folder: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as problem:
-        raise _PassedOverError(f"the cached file cannot be read: {problem.strerror}") from problem
+        raise PassedOverError(f"the cached file cannot be read: {problem.strerror}") from problem
     if _sha256(content) != (spec.sha256 or _recorded_sha256(path)):
-        raise _PassedOverError("the cached file's checksum is not the one expected")
+        raise PassedOverError("the cached file's checksum is not the one expected")
     _decode(content)
     return content
 
 
-def _from_hub(name: str, spec: DatasetSpec, folder: Path) -> bytes:
+def _from_hub(name: str, spec: TextSpec, folder: Path) -> bytes:
     """Return the cached file if it is good, else download and cache it."""
     try:
         cached = _read_cache(spec, folder)
         if cached is not None:
             return cached
-    except _PassedOverError as problem:
+    except PassedOverError as problem:
         warnings.warn(
-            f"{name!r}: {problem}; downloading it again ({_cached_file(spec, folder)})", DataWarning, stacklevel=3
+            f"{name!r}: {problem}; downloading it again ({_cached_file(spec, folder)})", DataWarning, stacklevel=5
         )
-    problem = _unreachable(spec.url)
+    problem = unreachable(spec.url)
     if problem:
-        raise _PassedOverError(problem)
+        raise PassedOverError(problem)
     content = _download(spec)
     path = _cached_file(spec, folder)
     try:
@@ -490,32 +604,12 @@ def _from_hub(name: str, spec: DatasetSpec, folder: Path) -> bytes:
         warnings.warn(
             f"{name!r}: the download cannot be kept, and will be repeated at the next use: {error}",
             DataWarning,
-            stacklevel=3,
+            stacklevel=5,
         )
     return content
 
 
-def _unreachable(url: str) -> str | None:
-    """Say why the address cannot be reached, None if it can; takes `_REACH_SECONDS` at most.
-
-    A thread of its own, because a name that does not resolve can hang longer than any timeout of the request.
-    """
-    outcome = [f"no answer within {_REACH_SECONDS:g} seconds"]
-
-    def ask() -> None:
-        try:
-            requests.head(url, timeout=_REACH_SECONDS, allow_redirects=True)
-            outcome[0] = None
-        except (OSError, ValueError) as problem:  # those of requests are OSErrors
-            outcome[0] = type(problem).__name__
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_REACH_SECONDS)
-    return outcome[0] and f"the public address cannot be reached ({outcome[0]})"
-
-
-def _download(spec: DatasetSpec) -> bytes:
+def _download(spec: TextSpec) -> bytes:
     """Download with retries, and refuse a file that is cut short or has the wrong checksum."""
     fetch = pooch.HTTPDownloader(timeout=_TIMEOUT)
 
@@ -527,12 +621,12 @@ def _download(spec: DatasetSpec) -> bytes:
     pooch.get_logger().setLevel("WARNING")  # its messages show local paths
     with tempfile.TemporaryDirectory() as folder:
         manager = pooch.create(
-            folder, base_url="", registry={"file": spec.sha256}, urls={"file": spec.url}, retry_if_failed=_RETRIES
+            folder, base_url="", registry={"file": spec.sha256}, urls={"file": spec.url}, retry_if_failed=RETRIES
         )
         try:
             content = Path(manager.fetch("file", downloader=fetch_whole)).read_bytes()
         except (OSError, ValueError) as problem:
-            raise _PassedOverError(f"the download failed {_RETRIES + 1} times ({_plain(problem)})") from problem
+            raise PassedOverError(f"the download failed {RETRIES + 1} times ({_plain(problem)})") from problem
     _decode(content)
     return content
 
@@ -558,3 +652,127 @@ def _write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         os.unlink(part)
         raise
+
+
+# Tables
+
+
+def _in_mirror(spec: TextSpec | TableSpec) -> str:
+    """Say what the mirror has of a data set; raises `PassedOverError` if nothing that can be used."""
+    if isinstance(spec, TextSpec):
+        _read_mirror(spec)
+        return "in the mirror"
+    lacking = set(spec.splits) - set(_read_tables(spec, mirror_files(spec.wanted(lacking=True))))
+    return f"in the mirror, without split {_listed(lacking)}" if lacking else "in the mirror"
+
+
+def _in_cache(spec: TextSpec | TableSpec, folder: Path) -> bool:
+    if isinstance(spec, TextSpec):
+        return _read_cache(spec, folder) is not None
+    files = cached_files(spec.wanted(), folder)
+    return files is not None and bool(_read_tables(spec, files))
+
+
+def _read_tables(spec: TableSpec, files: dict[str, list[CheckedFile]]) -> datasets.DatasetDict:
+    """Read parquet files into memory.
+
+    Not by `datasets.load_dataset`: that tells its servers of every use, and keeps a second copy of the data on
+    disk that nothing compares with a checksum.
+    """
+    import datasets
+    import pyarrow
+    from datasets.table import table_cast
+    from pyarrow import parquet
+
+    features, columns = datasets.Features.from_dict(spec.columns), list(spec.columns)
+    tables = {}
+    for split, checked in files.items():
+        parts = []
+        for file in checked:
+            try:
+                part = parquet.ParquetFile(file.path).read(columns).select(columns)
+                parts.append(table_cast(part, features.arrow_schema))
+            except (pyarrow.ArrowException, OSError, KeyError, ValueError, TypeError) as problem:
+                raise PassedOverError(
+                    f"{file.name} of {spec.repo.name} cannot be read as parquet with the columns {', '.join(columns)} "
+                    f"({type(problem).__name__})"
+                ) from problem
+        digest = _sha256_of_files([file.sha256 for file in checked])
+        tables[split] = datasets.Dataset(pyarrow.concat_tables(parts), fingerprint=digest[:16])
+    return datasets.DatasetDict(tables)
+
+
+def _loaded_tables(name: str, spec: TableSpec, origin: str, files: dict[str, list[CheckedFile]]) -> LoadedData:
+    data = _read_tables(spec, files)
+    where = spec.repo.url + (f" ({spec.folder})" if spec.folder else "")
+    if origin == "hub":
+        note, version = f"From {where}.", spec.repo.version
+    else:
+        note, version = f"A copy of {where}.", "no revision stated"
+    sha256 = _sha256_of_files([file.sha256 for checked in files.values() for file in checked])
+    return LoadedData(data, _table_provenance(name, spec, origin, version, sha256, data, note))
+
+
+def _sample_tables(name: str, spec: TableSpec, splits: Sequence[str], note: str) -> LoadedData:
+    import datasets
+
+    columns, truth = spec.sample()
+    features = datasets.Features.from_dict(spec.columns)
+    data = datasets.DatasetDict({split: datasets.Dataset.from_dict(columns[split], features) for split in splits})
+    sha256 = _sha256_of_sample(columns, splits)
+    return LoadedData(data, _table_provenance(name, spec, "sample", "generated, seed 0", sha256, data, note), truth)
+
+
+def _table_provenance(
+    name: str, spec: TableSpec, origin: str, version: str, sha256: str, data: datasets.DatasetDict, note: str
+) -> Provenance:
+    note += f" Splits: {', '.join(f'{split} ({table.num_rows:,})' for split, table in data.items())}."
+    if origin == "mirror":
+        lacking = [split for split in spec.splits if split not in data and not _mirror_has(spec, split)]
+        note += f" The mirror lacks {_listed(lacking)}." if lacking else ""
+    rows = sum(table.num_rows for table in data.values())
+    return Provenance(name, origin, version, sha256, rows, "rows", note)
+
+
+def _mirror_has(spec: TableSpec, split: str) -> bool:
+    try:
+        return bool(spec.find(existing_mirror() / spec.repo.name, [split]))
+    except PassedOverError:
+        return False
+
+
+def _sha256_of_files(digests: Sequence[str]) -> str:
+    return _sha256("".join(f"{digest}\n" for digest in digests).encode())
+
+
+def _sha256_of_sample(columns: dict[str, dict[str, list]], splits: Sequence[str]) -> str:
+    return _sha256_of_files([_sha256(json.dumps(columns[split]).encode()) for split in splits])
+
+
+def _check_tables(spec: TableSpec, folder: Path) -> list[DataCheck]:
+    sources = {
+        "mirror": ("SHA256SUMS", lambda: find_in_mirror(spec.wanted(lacking=True))),
+        "hub": ("the hub's checksums", lambda: find_in_cache(spec.wanted(), folder)),
+    }
+    checks = []
+    for origin, (against, find) in sources.items():
+        try:
+            found = find()
+            if found is None:
+                raise PassedOverError("no complete copy in the cache")
+            checks.append(_check_files(origin, found, against))
+        except DamagedError as problem:
+            checks.append(DataCheck(origin, "unreadable", None, str(problem)))
+        except PassedOverError as problem:
+            checks.append(DataCheck(origin, "missing", None, str(problem)))
+    return [*checks, DataCheck("sample", "ok", _sha256_of_sample(spec.sample()[0], spec.splits), "generated")]
+
+
+def _check_files(origin: str, found: dict[str, list[CheckedFile]], against: str) -> DataCheck:
+    files = sum(found.values(), [])
+    sha256 = _sha256_of_files([file.sha256 for file in files])
+    for good, status, note in ((False, "mismatch", f"differs from {against}"), (None, "unverified", f"not in {against}")):
+        names = [file.name for file in files if file.good is good]
+        if names:
+            return DataCheck(origin, status, sha256, f"{', '.join(names)}: {note}")
+    return DataCheck(origin, "ok", sha256, f"equals {against} ({', '.join(found)})")
