@@ -18,12 +18,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from jepa_utils.plots import COLOURS, LINES, figure_style
+from jepa_utils.plots import COLOURS, LINES, check_description, figure_style
 
 __all__ = ["show_player"]
 
 SHADES = 32  # of the colour map: as many as an eye tells apart
 
+# It goes with every film: a cell of a notebook cannot know what other cells show, and may be run alone.
 STYLE = """
 .film { background: #fff; color: #1a1a1a; border-radius: 0.25rem; padding: 0.5rem; }
 .film-views { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 11rem), 1fr)); gap: 0.5rem; }
@@ -34,77 +35,77 @@ STYLE = """
 .film-bar input { flex: 1 1 8rem; min-width: 6rem; }
 """
 
+# The body of a function of ID and DATA: a page may hold several films, and none may see the names of another.
 SCRIPT = """
-(function () {
-  const root = document.getElementById(ID), film = root.querySelector(".film"), still = root.querySelector("img");
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const shade = bytes(DATA.shade), views = DATA.views.map((v) => ({ ...v, bytes: bytes(v.points) }));
-  const canvases = [...film.querySelectorAll(".film-views canvas")], texts = [...film.querySelectorAll(".film-reading")];
-  const chart = film.querySelector(".film-chart"), slider = film.querySelector("input");
-  const button = film.querySelector("button"), count = film.querySelector(".film-count");
-  let timer = null;
+const root = document.getElementById(ID), film = root.querySelector(".film"), still = root.querySelector("img");
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const shade = bytes(DATA.shade), views = DATA.views.map((v) => ({ ...v, bytes: bytes(v.points) }));
+const canvases = [...film.querySelectorAll(".film-views canvas")], texts = [...film.querySelectorAll(".film-reading")];
+const chart = film.querySelector(".film-chart"), slider = film.querySelector("input");
+const button = film.querySelector("button"), count = film.querySelector(".film-count");
+let timer = null;
 
-  function sharp(canvas, ratio) {  // as many pixels as the screen has; sizes in CSS pixels come back
-    const width = canvas.clientWidth || 300, height = Math.round(width * ratio), dense = window.devicePixelRatio || 1;
-    canvas.style.height = height + "px";
-    canvas.width = width * dense; canvas.height = height * dense;
-    const pen = canvas.getContext("2d");
-    pen.setTransform(dense, 0, 0, dense, 0, 0);
-    return [pen, width, height];
+function sharp(canvas, ratio) {  // as many pixels as the screen has; sizes in CSS pixels come back
+  const width = canvas.clientWidth || 300, height = Math.round(width * ratio), dense = window.devicePixelRatio || 1;
+  canvas.style.height = height + "px";
+  canvas.width = width * dense; canvas.height = height * dense;
+  const pen = canvas.getContext("2d");
+  pen.setTransform(dense, 0, 0, dense, 0, 0);
+  return [pen, width, height];
+}
+
+function drawCloud(canvas, view, frame) {
+  const [pen, width, height] = sharp(canvas, 1), n = shade.length, start = frame * 2 * n;
+  pen.strokeStyle = "#999"; pen.strokeRect(0.5, 0.5, width - 1, height - 1);
+  pen.fillStyle = "#555"; pen.font = "11px sans-serif";
+  pen.fillText("\\u2212" + DATA.limit, 3, height - 4); pen.fillText("+" + DATA.limit, width - 26, height - 4);
+  for (let i = 0; i < n; i++) {
+    pen.fillStyle = DATA.palette[shade[i]];
+    pen.beginPath();
+    pen.arc(view.bytes[start + 2 * i] / 255 * width, (1 - view.bytes[start + 2 * i + 1] / 255) * height, 2, 0, 7);
+    pen.fill();
   }
+}
 
-  function drawCloud(canvas, view, frame) {
-    const [pen, width, height] = sharp(canvas, 1), n = shade.length, start = frame * 2 * n;
-    pen.strokeStyle = "#999"; pen.strokeRect(0.5, 0.5, width - 1, height - 1);
-    pen.fillStyle = "#555"; pen.font = "11px sans-serif";
-    pen.fillText("\\u2212" + DATA.limit, 3, height - 4); pen.fillText("+" + DATA.limit, width - 26, height - 4);
-    for (let i = 0; i < n; i++) {
-      pen.fillStyle = DATA.palette[shade[i]];
-      pen.beginPath();
-      pen.arc(view.bytes[start + 2 * i] / 255 * width, (1 - view.bytes[start + 2 * i + 1] / 255) * height, 2, 0, 7);
-      pen.fill();
-    }
+function drawChart(frame) {
+  const [pen, width, height] = sharp(chart, Math.max(0.18, Math.min(0.45, 110 / (chart.clientWidth || 300))));
+  const last = DATA.frames - 1, left = 34, right = 8, top = 8, bottom = 18;
+  const x = (f) => left + f / last * (width - left - right);
+  const y = (v) => top + (1 - Math.max(0, Math.min(1, v))) * (height - top - bottom);
+  pen.font = "11px sans-serif"; pen.fillStyle = "#555"; pen.strokeStyle = "#ccc"; pen.lineWidth = 1;
+  for (const v of [0, 0.5, 1]) {
+    pen.beginPath(); pen.moveTo(left, y(v)); pen.lineTo(width - right, y(v)); pen.stroke();
+    pen.fillText(v.toFixed(1), 10, y(v) + 4);
   }
-
-  function drawChart(frame) {
-    const [pen, width, height] = sharp(chart, Math.max(0.18, Math.min(0.45, 110 / (chart.clientWidth || 300))));
-    const last = DATA.frames - 1, left = 34, right = 8, top = 8, bottom = 18;
-    const x = (f) => left + f / last * (width - left - right), y = (v) => top + (1 - Math.max(0, Math.min(1, v))) * (height - top - bottom);
-    pen.font = "11px sans-serif"; pen.fillStyle = "#555"; pen.strokeStyle = "#ccc"; pen.lineWidth = 1;
-    for (const v of [0, 0.5, 1]) {
-      pen.beginPath(); pen.moveTo(left, y(v)); pen.lineTo(width - right, y(v)); pen.stroke();
-      pen.fillText(v.toFixed(1), 10, y(v) + 4);
-    }
-    pen.fillText(DATA.track + " over " + DATA.unit + "s", left + 4, height - 4);
-    views.forEach((view) => {
-      pen.strokeStyle = pen.fillStyle = view.colour; pen.lineWidth = 2; pen.setLineDash(view.dash);
-      pen.beginPath(); view.track.forEach((v, f) => f ? pen.lineTo(x(f), y(v)) : pen.moveTo(x(f), y(v))); pen.stroke();
-      pen.setLineDash([]);
-      pen.beginPath(); pen.arc(x(frame), y(view.track[frame]), 4, 0, 7); pen.fill();
-    });
-  }
-
-  function show(frame) {
-    slider.value = frame;
-    count.textContent = DATA.unit + " " + frame + " of " + (DATA.frames - 1);
-    slider.setAttribute("aria-valuetext", count.textContent);
-    views.forEach((view, i) => { drawCloud(canvases[i], view, frame); texts[i].textContent = view.readings[frame]; });
-    drawChart(frame);
-  }
-
-  function stop() { clearInterval(timer); timer = null; button.textContent = "Play"; }
-
-  button.addEventListener("click", () => {
-    if (timer) return stop();
-    if (+slider.value === DATA.frames - 1) show(0);
-    button.textContent = "Pause";
-    timer = setInterval(() => { +slider.value < DATA.frames - 1 ? show(+slider.value + 1) : stop(); }, 180);
+  pen.fillText(DATA.track + " over " + DATA.unit + "s", left + 4, height - 4);
+  views.forEach((view) => {
+    pen.strokeStyle = pen.fillStyle = view.colour; pen.lineWidth = 2; pen.setLineDash(view.dash);
+    pen.beginPath(); view.track.forEach((v, f) => f ? pen.lineTo(x(f), y(v)) : pen.moveTo(x(f), y(v))); pen.stroke();
+    pen.setLineDash([]);
+    pen.beginPath(); pen.arc(x(frame), y(view.track[frame]), 4, 0, 7); pen.fill();
   });
-  slider.addEventListener("input", () => { stop(); show(+slider.value); });
-  window.addEventListener("resize", () => show(+slider.value));
-  still.hidden = true; still.style.display = "none"; film.hidden = false;
-  show(DATA.frames - 1);
-})();
+}
+
+function show(frame) {
+  slider.value = frame;
+  count.textContent = DATA.unit + " " + frame + " of " + (DATA.frames - 1);
+  slider.setAttribute("aria-valuetext", count.textContent);
+  views.forEach((view, i) => { drawCloud(canvases[i], view, frame); texts[i].textContent = view.readings[frame]; });
+  drawChart(frame);
+}
+
+function stop() { clearInterval(timer); timer = null; button.textContent = "Play"; }
+
+button.addEventListener("click", () => {
+  if (timer) return stop();
+  if (+slider.value === DATA.frames - 1) show(0);
+  button.textContent = "Pause";
+  timer = setInterval(() => { +slider.value < DATA.frames - 1 ? show(+slider.value + 1) : stop(); }, 180);
+});
+slider.addEventListener("input", () => { stop(); show(+slider.value); });
+window.addEventListener("resize", () => show(+slider.value));
+still.hidden = true; still.style.display = "none"; film.hidden = false;
+show(DATA.frames - 1);
 """
 
 
@@ -149,12 +150,9 @@ def show_player(
     from IPython.display import display
 
     frames, points = _check(views, colour, readings, track, limit)
-    for name, text in (("caption", caption), ("alt", alt)):
-        if len(text.strip()) < 20:
-            raise ValueError(f"{name} must say what the film shows, in at least 20 characters, got {text!r}")
+    check_description(caption, alt)
     span = np.ptp(colour) or 1.0
     shade = np.rint((np.asarray(colour) - np.min(colour)) / span * (SHADES - 1)).astype(np.uint8)
-    dashes = [[], [6, 4], [8, 3, 2, 3], [2, 3]]
     data = {
         "frames": frames,
         "unit": unit,
@@ -166,7 +164,7 @@ def show_player(
             {
                 "points": _encode(places, limit),
                 "colour": COLOURS[index],
-                "dash": dashes[index % len(dashes)],
+                "dash": _dash(LINES[index]),
                 "track": [round(float(value), 4) for value in readings[name][track]],
                 "readings": [
                     ", ".join(f"{label} {values[frame]:.3g}" for label, values in readings[name].items())
@@ -221,6 +219,15 @@ def _check(views, colour, readings, track: str, limit: float) -> tuple[int, int]
         if track not in lengths or set(lengths.values()) != {shape[0]}:
             raise ValueError(f"readings of {name!r} must hold {track!r} and have {shape[0]} values each, got lengths {lengths}")
     return shape[0], shape[1]
+
+
+def _dash(line: str | tuple) -> list[float]:
+    """A line style of Matplotlib as lengths in pixels of dashes and gaps, so that the film's lines look like the still's."""
+    if line == "-":
+        return []
+    names = {"--": "dashed", "-.": "dashdot", ":": "dotted"}
+    pattern = line[1] if isinstance(line, tuple) else plt.rcParams[f"lines.{names[line]}_pattern"]
+    return [2 * length for length in pattern]  # Matplotlib counts in widths of the line, and the film's is 2 pixels wide
 
 
 def _encode(places: np.ndarray, limit: float) -> str:

@@ -41,6 +41,13 @@ def figure_style() -> AbstractContextManager:
     )
 
 
+def check_description(caption: str, alt: str) -> None:
+    """Raise `ValueError` if `caption` or `alt`, of a figure or a film, is too short to say anything."""
+    for name, text in (("caption", caption), ("alt", alt)):
+        if len(text.strip()) < 20:
+            raise ValueError(f"{name} must say what is shown, in at least 20 characters, got {text!r}")
+
+
 def show_figure(fig: Figure, *, caption: str, alt: str) -> None:
     """Show a figure with its caption and alt text, and close it.
 
@@ -60,9 +67,7 @@ def show_figure(fig: Figure, *, caption: str, alt: str) -> None:
     """
     from IPython.display import display
 
-    for name, text in (("caption", caption), ("alt", alt)):
-        if len(text.strip()) < 20:
-            raise ValueError(f"{name} must say what the figure shows, in at least 20 characters, got {text!r}")
+    check_description(caption, alt)
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png")
     plt.close(fig)

@@ -4,11 +4,13 @@ Each page is visited once; the visit notes what it saw, and one test per kind of
 made to a small site with one defect per page, so that every test is seen to fail.
 """
 
+import contextlib
 import functools
 import http.server
 import os
 import shutil
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,6 +94,19 @@ def find_browser() -> str:
     return found
 
 
+@contextlib.contextmanager
+def open_browser() -> Iterator:
+    """A browser that asks for nothing on its own account, closed at the end."""
+    executable = find_browser()
+    from playwright.sync_api import sync_playwright
+
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    options += ["--disable-sync", "--no-first-run"]
+    # Playwright keeps an event loop running while it is open: closed here, it is in no other test's way.
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=executable, args=options) as browser:
+        yield browser
+
+
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
@@ -99,22 +114,13 @@ class _QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 def visit_all(html: Path, pages: list[str]) -> dict[str, Visit]:
     """Serve a folder and visit its pages, in a browser that reaches nothing but that server."""
-    executable = find_browser()
-    from playwright.sync_api import sync_playwright
-
     handler = functools.partial(_QuietHandler, directory=str(html))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    options += ["--disable-sync", "--no-first-run"]
-    # Playwright keeps an event loop running while it is open: closed here, it is in no other test's way.
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=executable, args=options)
+        with open_browser() as browser:
             base = f"http://127.0.0.1:{server.server_port}/"
-            visits = {page: _visit(browser, base, page) for page in pages}
-            browser.close()
-            return visits
+            return {page: _visit(browser, base, page) for page in pages}
     finally:
         server.shutdown()
         server.server_close()
@@ -222,11 +228,7 @@ def test_no_page_is_heavy(build, pages):
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_film_plays_in_the_published_page_without_a_server(build, scripts):
-    executable = find_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+    with open_browser() as browser:
         page = browser.new_context(java_script_enabled=scripts).new_page()
         page.route("http*://**", lambda route: route.abort())
         page.goto((build.html / "notebooks" / "03_toy_spiral.html").as_uri())
@@ -241,7 +243,6 @@ def test_film_plays_in_the_published_page_without_a_server(build, scripts):
             page.wait_for_function("() => document.querySelector('.film input').value > 2")
             film.get_by_role("button", name="Pause").click()
             assert film.locator(".film-reading").all_inner_texts() != first
-        browser.close()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

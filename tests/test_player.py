@@ -14,9 +14,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from test_browser import PHONE, STICKS_OUT, find_browser
+from test_browser import PHONE, STICKS_OUT, open_browser
 
 from jepa_utils.player import SHADES, show_player
+from jepa_utils.plots import LINES
 
 FRAMES, POINTS, LIMIT = 11, 40, 2.0
 NAMES = ("plain", "</script><b>bold & co")
@@ -77,6 +78,14 @@ def test_data_carries_shades_readings_and_track(monkeypatch):
     assert [view["track"] for view in data["views"]] == [[0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]] * 2
     assert data["views"][1]["readings"][2] == "rank 0.2, loss </script> 9.6"
     assert data["views"][0]["colour"] != data["views"][1]["colour"] and data["views"][0]["dash"] != data["views"][1]["dash"]
+
+
+def test_lines_of_the_film_are_those_of_the_still(monkeypatch):
+    names = [str(n) for n in range(len(LINES))]
+    html = render(monkeypatch, views=dict.fromkeys(names, GOOD["plain"]), readings=dict.fromkeys(names, RAMP))["text/html"]
+    dash = dict(zip(LINES, (view["dash"] for view in data_of(html)["views"]), strict=True))
+    assert (dash["-"], dash["--"], dash[0, (3, 1, 1, 1)]) == ([], [7.4, 3.2], [6, 2, 2, 2])  # for lines 2 pixels wide
+    assert len(set(map(tuple, dash.values()))) == len(dash) == len(set(LINES))
 
 
 def test_one_colour_for_all_is_fine(monkeypatch):
@@ -226,9 +235,6 @@ def place_and_look(page, seen):
 @pytest.fixture(scope="module")
 def visits(tmp_path_factory):
     """Notes of one visit with scripts and one without, to a page of four films: two unlike, and two that differ in words."""
-    executable = find_browser()
-    from playwright.sync_api import sync_playwright
-
     dot = dict(views={"dot": np.array([[[-1.0, 1.0]], [[1.0, -1.0]]])}, colour=np.zeros(1), readings={"dot": {"rank": [0, 1]}})
     twin = film(views={"twin": GOOD["plain"]}, readings={"twin": RAMP})
     films = {"film": film(), "dot": film(**dot), "twin": twin}
@@ -239,8 +245,7 @@ def visits(tmp_path_factory):
     head = '<head><title>Films</title><link rel="icon" href="data:,"></head>'
     path.write_text(f"<!doctype html><html>{head}<body>{body}</body></html>")
     notes = {}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+    with open_browser() as browser:
         for scripts in (True, False):
             seen = notes[scripts] = SimpleNamespace(console=[], requests=[], states={}, pixels={}, wide={}, shown={})
             context = browser.new_context(viewport={"width": PHONE, "height": 800}, java_script_enabled=scripts)
@@ -261,7 +266,6 @@ def visits(tmp_path_factory):
                     page.wait_for_timeout(50)
                     seen.wide[width] = page.evaluate(STICKS_OUT)
             context.close()
-        browser.close()
     return SimpleNamespace(on=notes[True], off=notes[False], own=path.as_uri())
 
 
