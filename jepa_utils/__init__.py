@@ -1,8 +1,11 @@
 """What the chapters of the Runnable JEPA Book share. Every name here is public and documented on the API page."""
 
-from jepa_utils.data.samples import sample_shakespeare
+from jepa_utils.data.samples import sample_articles, sample_reviews, sample_shakespeare
 from jepa_utils.data.sources import load_data
 from jepa_utils.data.spiral import Spiral, curve_neighbours, space_neighbours, spiral
+from jepa_utils.data.streams import stream_data
+from jepa_utils.data.text import SpanDataModule, span_mask, stream_chunks, token_chunks
+from jepa_utils.data.tokenizers import load_tokenizer
 from jepa_utils.data.words import (
     Vocabulary,
     adjacent_pairs,
@@ -14,10 +17,11 @@ from jepa_utils.data.words import (
 from jepa_utils.evaluation.collapse import collapse_report, effective_rank, isotropy
 from jepa_utils.evaluation.neighbours import base_rate, nearest_neighbours, neighbour_purity
 from jepa_utils.evaluation.probes import knn_probe, linear_probe
+from jepa_utils.evaluation.retrieval import recall_at_k
 from jepa_utils.evaluation.word_baselines import ppmi_svd, word2vec
 from jepa_utils.models.ema import EMA
 from jepa_utils.models.mlp import MLP
-from jepa_utils.models.text import WindowEncoder
+from jepa_utils.models.text import TextDecoder, TextEncoder, WindowEncoder
 from jepa_utils.objectives.infonce import InfoNCE, alignment, info_nce, uniformity
 from jepa_utils.objectives.sigreg import SIGReg, WeakSIGReg, epps_pulley, sigreg, weak_sigreg
 from jepa_utils.objectives.vicreg import VICReg, covariance_penalty, variance_penalty, vicreg
@@ -26,15 +30,20 @@ from jepa_utils.plots import figure_style, plot_dots, plot_map, plot_runs, show_
 from jepa_utils.publishing.claims import claims_table, glue, open_chapter, record
 from jepa_utils.publishing.listing import show_source
 from jepa_utils.training.fit import fit, neighbour_batches, tensor_batches
-from jepa_utils.training.modules import JEPA
+from jepa_utils.training.modules import JEPA, DecoderTraining, MaskedLM
 
 __all__ = [
     "EMA",
     "JEPA",
     "MLP",
+    "DecoderTraining",
     "InfoNCE",
+    "MaskedLM",
     "SIGReg",
+    "SpanDataModule",
     "Spiral",
+    "TextDecoder",
+    "TextEncoder",
     "VICReg",
     "Vocabulary",
     "WeakSIGReg",
@@ -57,6 +66,7 @@ __all__ = [
     "knn_probe",
     "linear_probe",
     "load_data",
+    "load_tokenizer",
     "nearest_neighbours",
     "neighbour_batches",
     "neighbour_purity",
@@ -65,16 +75,23 @@ __all__ = [
     "plot_map",
     "plot_runs",
     "ppmi_svd",
+    "recall_at_k",
     "record",
+    "sample_articles",
+    "sample_reviews",
     "sample_shakespeare",
     "show_figure",
     "show_player",
     "show_source",
     "sigreg",
     "space_neighbours",
+    "span_mask",
     "speaker_names",
     "spiral",
+    "stream_chunks",
+    "stream_data",
     "tensor_batches",
+    "token_chunks",
     "tokenize",
     "uniformity",
     "variance_penalty",

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from jepa_utils.data.text import SpanDataModule
 from jepa_utils.models.ema import EMA
-from jepa_utils.models.text import WindowEncoder
+from jepa_utils.models.text import TextEncoder, WindowEncoder
 from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.objectives.sigreg import SIGReg, sigreg
 from jepa_utils.training.fit import fit, neighbour_batches, tensor_batches
-from jepa_utils.training.modules import JEPA
+from jepa_utils.training.modules import JEPA, MaskedLM
 
 
 def make(seed=0, weight=0.1, regularizer=None):
@@ -145,8 +146,8 @@ def test_bad_arguments():
         make(weight=-1)
     with pytest.raises(ValueError, match="weight"):
         JEPA(nn.Embedding(5, 2), nn.Linear(2, 2), weight=1.0)
-    with pytest.raises(ValueError, match="regularize.*both"):
-        JEPA(nn.Embedding(5, 2), nn.Linear(2, 2), regularize="both")
+    with pytest.raises(ValueError, match="regularize.*neither"):
+        JEPA(nn.Embedding(5, 2), nn.Linear(2, 2), regularize="neither")
     with pytest.raises(ValueError, match="learning_rate"):
         JEPA(nn.Embedding(5, 2), nn.Linear(2, 2), learning_rate=0)
 
@@ -347,3 +348,322 @@ def test_neighbour_batches_resume_in_the_middle_of_an_epoch_to_the_same_weights(
     fit(restarted, pairs(), epochs=2, seed=0, progress=False)
     assert torch.equal(weights(whole), weights(resumed)) and not torch.equal(weights(whole), weights(restarted))
     assert history.losses["loss"] == expected.losses["loss"] and len(history.losses["loss"]) == 5
+
+
+# ---- text: contexts of several arguments, and a regulariser of both sides ------------------------------------------------
+
+
+@pytest.fixture
+def one_thread(monkeypatch):
+    """On a busy machine each small operation waits for the second one: minutes instead of seconds."""
+    monkeypatch.setattr("jepa_utils.training.fit.THREADS", 1)
+
+
+class Pooled(nn.Module):
+    """Mean of the vectors of visible tokens: an encoder of two arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(20, 4)
+
+    def forward(self, ids, visible):
+        return (self.words(ids) * visible[..., None]).sum(dim=1) / visible.sum(dim=1, keepdim=True)
+
+
+def halves(rows=6):
+    ids = torch.randint(20, (rows, 5), generator=torch.Generator().manual_seed(3))
+    later = torch.arange(5).expand(rows, 5) >= 2
+    return (ids, ~later), (ids, later)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])  # a DataLoader makes lists of tuples
+def test_a_tuple_is_passed_as_several_arguments(kind):
+    torch.manual_seed(0)
+    encoder, other = Pooled(), Pooled()
+    seen = []
+    objective = lambda p, h: seen.append((p, h)) or ((p - h) ** 2).sum()  # noqa: E731
+    module = JEPA(encoder, nn.Identity(), target_encoder=other, objective=objective)
+    context, target = halves()
+    module.training_step((kind(context), kind(target)), 0)
+    ids = context[0]
+    ((h_x, h_y),) = seen
+    assert torch.allclose(h_x, encoder.words.weight[ids[:, :2]].mean(dim=1), atol=1e-6)
+    assert torch.allclose(h_y, other.words.weight[ids[:, 2:]].mean(dim=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("regularize, sides", [("context", (1, 0)), ("target", (0, 1)), ("both", (0.5, 0.5))])
+def test_regularising_both_is_the_mean_of_the_two_values(regularize, sides):
+    torch.manual_seed(0)
+    directions = torch.eye(4)
+    regularizer = lambda h: sigreg(h, directions=directions)  # noqa: E731
+    encoder = Pooled()
+    module = JEPA(encoder, nn.Linear(4, 4), regularizer=regularizer, weight=0.3, regularize=regularize)
+    context, target = halves()
+    losses = module.training_step((context, target), 0)
+    h_x, h_y = encoder(*context), encoder(*target)
+    values = regularizer(h_x), regularizer(h_y)
+    assert abs(values[0] - values[1]) > 0.01
+    expected = sides[0] * values[0] + sides[1] * values[1]
+    prediction = ((module.predictor(h_x) - h_y) ** 2).mean()
+    assert torch.allclose(losses["regularizer"], expected) and torch.allclose(losses["loss"], prediction + 0.3 * expected)
+    assert not losses["regularizer"].requires_grad
+    # the gradient too
+    losses["loss"].backward()
+    found = encoder.words.weight.grad.clone()
+    encoder.zero_grad()
+    (prediction + 0.3 * expected).backward()
+    assert torch.allclose(found, encoder.words.weight.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("make_module", [two_encoders, ema_module])
+def test_both_cannot_be_regularised_where_no_gradient_comes(make_module):
+    stop = {} if make_module is ema_module else dict(stop_gradient=True)
+    with pytest.raises(ValueError, match="regularize.*'both'"):
+        make_module(regularizer=SIGReg(num_slices=8), regularize="both", weight=0.1, **stop)
+    make_module(regularizer=SIGReg(num_slices=8), regularize="both", weight=0.0, **stop)
+    two_encoders(regularizer=SIGReg(num_slices=8), regularize="both", weight=0.1)
+
+
+def text_encoder(seed=0, **change):
+    torch.manual_seed(seed)
+    return TextEncoder(30, **dict(dimensions=8, heads=2, layers=1, max_length=12, dropout=0.0) | change)
+
+
+def text_module(seed=0, dropout=0.0, **change):
+    encoder = text_encoder(seed, dropout=dropout)
+    change = dict(regularizer=SIGReg(num_slices=8), weight=0.1, regularize="both", learning_rate=0.01) | change
+    return JEPA(encoder, nn.Linear(8, 8), **change)
+
+
+def spans(**change):
+    chunks = torch.randint(28, (50, 12), generator=torch.Generator().manual_seed(4))
+    return SpanDataModule(chunks, **dict(batch_size=8, min_length=3, either_side=True, seed=7) | change)
+
+
+def test_a_row_without_target_is_an_error():
+    ids, later = torch.zeros(4, 12, dtype=torch.long), torch.arange(12).expand(4, 12) >= 5
+    later = later & (torch.arange(4) != 2)[:, None]  # the third row is all context
+    with pytest.raises(ValueError, match=r"at least one token.*rows \[2\]"):
+        text_module().training_step(((ids, ~later), (ids, later)), 0)
+
+
+# ---- masked language model -----------------------------------------------------------------------------------------------
+
+
+CANDIDATES = torch.tensor([0, 1, 3, 5, 6, 7, 11, 12, 20, 27])
+
+
+def masked_lm(**change):
+    module = MaskedLM(text_encoder(), **dict(mask_id=29, candidates=CANDIDATES, share=0.3) | change)
+    nn.init.normal_(module.bias)  # zeros would hide a bias without them
+    return module
+
+
+def masked_batch():
+    ids = CANDIDATES[torch.randint(10, (6, 12), generator=torch.Generator().manual_seed(5))]
+    return (ids, None), (ids, None)  # nobody looks at the masks
+
+
+def test_masked_loss_equals_the_written_out_one():
+    module, batch = masked_lm(), masked_batch()
+    torch.manual_seed(8)
+    loss = module.training_step(batch, 0)["loss"]
+    torch.manual_seed(8)
+    ids, hidden = batch[0][0], torch.rand(6, 12) < 0.3
+    h = module.encoder.encode_tokens(torch.where(hidden, 29, ids), torch.ones(6, 12, dtype=torch.bool))
+    vectors, surprise = module.encoder.tokens.weight, []
+    for row, column in hidden.nonzero().tolist():
+        scores = {c: h[row, column] @ vectors[c] + bias for c, bias in zip(CANDIDATES.tolist(), module.bias)}
+        surprise.append(torch.logsumexp(torch.stack(list(scores.values())), dim=0) - scores[int(ids[row, column])])
+    assert 10 < len(surprise) < 40
+    assert torch.allclose(loss, torch.stack(surprise).mean(), rtol=1e-5)
+    module.bias.data += 1  # a softmax does not see this
+    torch.manual_seed(8)
+    assert torch.allclose(module.training_step(batch, 0)["loss"], loss, rtol=1e-5)
+
+
+def test_the_encoder_is_not_shown_what_is_hidden():
+    module, ids, seen = masked_lm(share=0.5), masked_batch()[0][0], []
+    encode = module.encoder.encode_tokens
+    module.encoder.encode_tokens = lambda *inputs: seen.append(inputs) or encode(*inputs)
+    for _ in range(20):
+        module.training_step(((ids, None), (ids, None)), 0)
+    shown, visible = (torch.stack(x) for x in zip(*seen))
+    hidden = shown == 29
+    assert visible.all() and torch.equal(shown, torch.where(hidden, 29, ids.expand(20, 6, 12)))
+    assert hidden.float().mean() == pytest.approx(0.5, abs=4 * 0.5 / (20 * 6 * 12) ** 0.5)
+    assert not torch.equal(hidden[0], hidden[1])  # drawn anew
+    assert not (ids == 29).any()
+
+
+def test_only_candidates_can_be_predicted():
+    module = masked_lm()
+
+    def loss():
+        torch.manual_seed(8)
+        return module.training_step(masked_batch(), 0)["loss"]
+
+    before = loss()
+    before.backward()
+    others = [i for i in range(29) if i not in CANDIDATES.tolist()]
+    grad = module.encoder.tokens.weight.grad
+    assert (grad[others] == 0).all() and (grad[CANDIDATES] != 0).any(dim=1).all() and (grad[29] != 0).any()
+    module.encoder.tokens.weight.data[others] = 1e3
+    assert torch.equal(loss(), before)
+
+
+def test_masked_lm_learns_a_text_that_repeats(one_thread):
+    chunks = torch.stack([(torch.arange(12) + start) % 6 for start in range(6)]).repeat(8, 1)
+    data = SpanDataModule(chunks, batch_size=16, min_length=3)
+    module = MaskedLM(text_encoder(dimensions=16, token_std=0.5), mask_id=29, candidates=torch.arange(6), learning_rate=0.01)
+    losses = fit(module, data, epochs=30, seed=0, progress=False).losses["loss"]
+    assert losses[-1] < 0.5 * math.log(6) < losses[0]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(share=0.0), "share.*0"),
+        (dict(share=1.0), "share.*1"),
+        (dict(learning_rate=0.0), "learning_rate.*0"),
+        (dict(candidates=torch.tensor([3, 1])), r"candidates.*ascending.*\(2,\)"),
+        (dict(candidates=torch.tensor([1, 3, 3])), "candidates.*ascending"),
+        (dict(candidates=torch.tensor([[1, 3]])), r"candidates.*\(1, 2\)"),
+    ],
+)
+def test_masked_lm_rejects_bad_arguments(change, words):
+    with pytest.raises(ValueError, match=words):
+        masked_lm(**change)
+
+
+# ---- spans in fit: epochs, interruption, several processes ---------------------------------------------------------------
+
+
+def test_fit_shows_the_batches_of_each_epoch(one_thread):
+    seen = []
+    module, data = text_module(), spans()
+    step = module.training_step
+    watch = lambda batch: seen.append([x.cpu() for part in batch for x in part])  # noqa: E731
+    module.training_step = lambda batch, batch_idx: watch(batch) or step(batch, batch_idx)
+    history = fit(module, data, epochs=3, seed=0, progress=False)
+    expected = [batch for number in range(3) for batch in data.batches(number)]
+    assert len(seen) == len(expected) == 18
+    for found, batch in zip(seen, expected):
+        assert all(torch.equal(a, b) for a, b in zip(found, [x for part in batch for x in part], strict=True))
+    assert len(history.losses["loss"]) == 3
+
+
+def test_spans_resume_after_a_kill_to_the_same_weights(one_thread, tmp_path):
+    """Dropout, directions, order and cuts go on where they stood."""
+    checkpoint = tmp_path / "run.ckpt"
+    script = textwrap.dedent(
+        f"""
+        import os, signal, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import jepa_utils.training.fit
+        from test_training import fit, spans, text_module
+        jepa_utils.training.fit.THREADS = 1
+        module, steps = text_module(dropout=0.1), 0
+        step = module.training_step
+        def dying(batch, batch_idx):
+            global steps
+            steps += 1
+            if steps == 15:  # 6 an epoch: dies in the middle of the third
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(batch, batch_idx)
+        module.training_step = dying
+        fit(module, spans(), epochs=4, seed=0, checkpoint={str(checkpoint)!r}, progress=False)
+        """
+    )
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run.ckpt"]
+
+    whole, resumed, restarted = text_module(dropout=0.1), text_module(dropout=0.1, seed=5), text_module(dropout=0.1)
+    expected = fit(whole, spans(), epochs=4, seed=0, progress=False)
+    history = fit(resumed, spans(), epochs=4, seed=0, checkpoint=checkpoint, progress=False)
+    fit(restarted, spans(), epochs=2, seed=0, progress=False)
+    assert torch.equal(weights(whole), weights(resumed)) and not torch.equal(weights(whole), weights(restarted))
+    assert history.losses == expected.losses and len(history.losses["loss"]) == 4
+
+
+def stream():
+    chunks = spans().chunks
+    return SpanDataModule(lambda rank, world_size: chunks[rank::world_size], batch_size=4, min_length=3, chunks_per_epoch=12)
+
+
+@pytest.mark.parametrize("make_data", [stream, lambda: spans(shift=True)], ids=["stream", "shift"])
+def test_streams_and_shifts_resume_where_they_were(one_thread, make_data, tmp_path):
+    def run(**how):
+        module = text_module(dropout=0.1)
+        for epochs in how.pop("until"):
+            history = fit(module, make_data(), epochs=epochs, seed=0, progress=False, **how)
+        return weights(module), history.losses
+
+    whole, resumed = run(until=[4]), run(until=[2, 4], checkpoint=tmp_path / "run.ckpt")
+    assert torch.equal(whole[0], resumed[0]) and whole[1] == resumed[1] and len(whole[1]["loss"]) == 4
+    assert len(set(whole[1]["loss"])) == 4
+
+
+def test_two_processes_train_as_one(one_thread, tmp_path):
+    """Same weights and losses: the gradients are averaged, SIGReg sees the samples of both."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os, sys
+            import torch
+            import torch.distributed as dist
+            sys.path.insert(0, {os.path.dirname(__file__)!r})
+            import jepa_utils.training.fit
+            from test_training import fit, spans, text_module
+
+            if __name__ == "__main__":
+                jepa_utils.training.fit.THREADS = 1
+                module = text_module(seed=int(os.environ.get("LOCAL_RANK", 0)))  # rank 0's weights must win
+                history = fit(module, spans(), epochs=2, seed=0, devices=2, progress=False)
+                torch.save((module.state_dict(), history.losses), {str(tmp_path)!r} + f"/{{dist.get_rank()}}.pt")
+                dist.barrier()
+                os._exit(0)  # see processes.py: taken down in order, it may hang
+            """
+        )
+    )
+    alone = dict(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")  # on a GPU there might not be two
+    command = subprocess.Popen(
+        [sys.executable, script],
+        env=os.environ | alone,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = command.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(command.pid, signal.SIGKILL)  # the second process too
+        raise
+    assert command.returncode == 0, said
+
+    one = text_module()
+    start = weights(one)
+    history = fit(one, spans(), epochs=2, seed=0, progress=False)
+    assert (weights(one) - start).abs().max() > 0.01
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for name, value in one.state_dict().items():
+        found, other = (state[name] for state, _ in ranks)
+        assert torch.equal(found, other), name
+        if name.endswith("in_proj_bias"):  # adding one vector to all keys changes nothing: Adam follows the rounding
+            found, value = (torch.cat([bias[:8], bias[16:]]) for bias in (found, value))
+        assert torch.allclose(found, value, rtol=1e-4, atol=1e-6), name
+    for _, losses in ranks:
+        assert losses.keys() == history.losses.keys() == {"loss", "prediction", "regularizer"}
+        for name, values in losses.items():
+            assert values == pytest.approx(history.losses[name], rel=1e-4)
+
+
+def test_several_devices_need_a_data_module(monkeypatch):
+    monkeypatch.setattr("lightning.Trainer", lambda **settings: pytest.fail("it would start this script once more"))
+    with pytest.raises(ValueError, match="devices.*LightningDataModule.*2"):
+        fit(make(), data(), epochs=1, seed=0, devices=2)
+    with pytest.raises(ValueError, match="devices.*0"):
+        fit(text_module(), spans(), epochs=1, seed=0, devices=0)

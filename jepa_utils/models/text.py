@@ -1,11 +1,13 @@
-"""Encoders of words in context."""
+"""Encoders of text: a window of words, or a sequence of tokens."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WindowEncoder"]
+__all__ = ["TextDecoder", "TextEncoder", "WindowEncoder"]
 
 
 class WindowEncoder(nn.Module):
@@ -37,3 +39,162 @@ class WindowEncoder(nn.Module):
     def forward(self, context: Tensor) -> Tensor:
         """Word ids (B, W), oldest first, to embeddings (B, D)."""
         return self.mix(torch.flatten(self.words(context), start_dim=1))  # (B, W, D) -> (B, W*D) -> (B, D)
+
+
+class TextEncoder(nn.Module):
+    """Transformer encoder of token sequences: visible tokens only, pooled to one embedding by their mean.
+
+    Every visible token sees every other visible token, before and after it; hidden tokens are seen by none and not pooled.
+
+    Parameters
+    ----------
+    vocabulary : int
+        Number of token ids V.
+    dimensions : int, default 64
+        Width D of token vectors and of the embedding.
+    heads : int, default 2
+        Attention heads; must divide `dimensions`.
+    layers : int, default 2
+        Transformer layers; 0 leaves token and position vectors alone.
+    max_length : int, default 512
+        Longest sequence, in tokens.
+    dropout : float, default 0.1
+        Share of activations dropped while training.
+    token_std : float, default 1.0
+        Standard deviation of the first, random token and position vectors.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        *,
+        dimensions: int = 64,
+        heads: int = 2,
+        layers: int = 2,
+        max_length: int = 512,
+        dropout: float = 0.1,
+        token_std: float = 1.0,
+    ):
+        super().__init__()
+        for name, value, least in (
+            ("vocabulary", vocabulary, 1), ("dimensions", dimensions, 1), ("heads", heads, 1),
+            ("layers", layers, 0), ("max_length", max_length, 1),
+        ):  # fmt: skip
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        if dimensions % heads:
+            raise ValueError(f"heads must divide dimensions = {dimensions}, got {heads}")
+        if not token_std > 0:
+            raise ValueError(f"token_std must be positive, got {token_std}")
+        self.tokens = nn.Embedding(vocabulary, dimensions)
+        self.positions = nn.Embedding(max_length, dimensions)
+        self.tokens.weight.data.mul_(token_std)
+        self.positions.weight.data.mul_(token_std)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(dimensions, heads, 4 * dimensions, dropout, batch_first=True) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(dimensions)
+
+    def encode_tokens(self, ids: Tensor, visible: Tensor) -> Tensor:
+        """One vector for each token.
+
+        Parameters
+        ----------
+        ids : Tensor of int64, shape (B, L)
+            Token ids.
+        visible : Tensor of bool, shape (B, L)
+            The tokens that may be seen.
+
+        Returns
+        -------
+        Tensor, shape (B, L, D)
+            Zero where a token is hidden.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, a sequence is longer than `max_length`, or a row has no visible token.
+        """
+        self._check(ids, visible)
+        # Columns hidden in every row are left out: nobody sees them, so it only saves time.
+        columns = visible.any(dim=0).nonzero().squeeze(1)  # (L',)
+        ids, shown = ids[:, columns], visible[:, columns]
+        x = self.dropout(self.tokens(ids) + self.positions(columns))  # (B, L', D)
+        hidden = None if shown.all() else ~shown
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=hidden)
+        x = self.norm(x) * shown.unsqueeze(-1)
+        return x.new_zeros(*visible.shape, x.shape[-1]).index_copy(1, columns, x)
+
+    def forward(self, ids: Tensor, visible: Tensor) -> Tensor:
+        """Embeddings (B, D): the mean over visible tokens. Arguments and errors as for `encode_tokens`."""
+        return self.encode_tokens(ids, visible).sum(dim=1) / visible.sum(dim=1, keepdim=True)
+
+    def _check(self, ids: Tensor, visible: Tensor) -> None:
+        if ids.dim() != 2 or ids.shape != visible.shape or visible.dtype != torch.bool:
+            raise ValueError(
+                f"ids and visible must have one shape (B, L), visible of bool, got {tuple(ids.shape)} and "
+                f"{tuple(visible.shape)} of {visible.dtype}"
+            )
+        if ids.shape[1] > self.positions.num_embeddings:
+            raise ValueError(f"ids must have at most max_length = {self.positions.num_embeddings} columns, got {ids.shape[1]}")
+        empty = (~visible.any(dim=1)).nonzero().flatten().tolist()
+        if empty:
+            raise ValueError(f"visible must show at least one token of every row, got none in rows {empty[:8]}")
+
+
+class TextDecoder(nn.Module):
+    """A recurrent network that writes text from an embedding, one token after the other.
+
+    Parameters
+    ----------
+    vocabulary : int
+        Number of token ids V.
+    embedding : int
+        Dimensions D of the embeddings it reads.
+    dimensions : int, default 128
+        Width of token vectors and of the recurrent state.
+
+    Raises
+    ------
+    ValueError
+        If a number is below 1.
+    """
+
+    def __init__(self, vocabulary: int, *, embedding: int, dimensions: int = 128):
+        super().__init__()
+        if min(vocabulary, embedding, dimensions) < 1:
+            raise ValueError(
+                f"vocabulary, embedding and dimensions must be at least 1, got {vocabulary}, {embedding} and {dimensions}"
+            )
+        self.tokens = nn.Embedding(vocabulary + 1, dimensions)  # the last one begins every text
+        self.read = nn.Linear(embedding, dimensions)
+        self.recurrent = nn.GRU(dimensions, dimensions, batch_first=True)
+        self.choose = nn.Linear(dimensions, vocabulary)
+
+    def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        """Logits (B, L, V) of each token of ids (B, L), given those before it and the embeddings (B, D)."""
+        start = ids.new_full((len(ids), 1), self.tokens.num_embeddings - 1)
+        before = self.tokens(torch.cat([start, ids[:, :-1]], dim=1))  # (B, L, W)
+        states, _ = self.recurrent(before + self.read(embeddings).unsqueeze(1))
+        return self.choose(states)
+
+    @torch.no_grad()
+    def write(self, embeddings: Tensor, length: int, *, without: Sequence[int] = ()) -> Tensor:
+        """The likeliest next token, `length` times: token ids (B, length) for embeddings (B, D), never one of `without`."""
+        ids = embeddings.new_full((len(embeddings), 1), self.tokens.num_embeddings - 1, dtype=torch.int64)
+        state, told = None, self.read(embeddings).unsqueeze(1)  # (B, 1, W)
+        written = []
+        for _ in range(length):
+            states, state = self.recurrent(self.tokens(ids) + told, state)
+            logits = self.choose(states)  # (B, 1, V)
+            logits[..., list(without)] = -torch.inf
+            ids = logits.argmax(dim=-1)  # (B, 1)
+            written.append(ids)
+        return torch.cat(written, dim=1)

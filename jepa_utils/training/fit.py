@@ -146,6 +146,7 @@ class _Recorder(Callback):
 
     def on_train_epoch_end(self, trainer, module):
         for name, total in self.sums.items():
+            total = trainer.strategy.reduce(total, reduce_op="mean")  # over processes
             self.history.losses.setdefault(name, []).append(float(total) / trainer.num_training_batches)
         self.history.seconds += time.perf_counter() - self.started
         self._watch()
@@ -165,13 +166,14 @@ class _Recorder(Callback):
 
 def fit(
     module: L.LightningModule,
-    batches: DataLoader,
+    batches: DataLoader | L.LightningDataModule,
     *,
     epochs: int,
     seed: int,
     monitor: Callable[[], dict[str, float]] | None = None,
     checkpoint: Path | str | None = None,
     progress: bool = True,
+    devices: int = 1,
 ) -> History:
     """Train a module whose `training_step` returns its losses as a dict.
 
@@ -179,7 +181,7 @@ def fit(
     ----------
     module : LightningModule
         Trained in place.
-    batches : DataLoader
+    batches : DataLoader or LightningDataModule
         One pass is one epoch.
     epochs : int
         Passes.
@@ -192,6 +194,9 @@ def fit(
         that an uninterrupted run has. It is a pickle: open only your own.
     progress : bool, default True
         Show a progress bar.
+    devices : int, default 1
+        Processes that share each batch and train as one (Lightning's "ddp", which starts the caller's script once more for each:
+        call it from a script, not from a notebook). Only for a data module that gives each process its part.
 
     Returns
     -------
@@ -200,10 +205,13 @@ def fit(
     Raises
     ------
     ValueError
-        If `epochs` is below 1, `checkpoint` has another suffix, or the loss stops being finite.
+        If `epochs` or `devices` is below 1, `checkpoint` has another suffix, several devices are to share a DataLoader, or the
+        loss stops being finite.
     """
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
+    if devices < 1 or (devices > 1 and isinstance(batches, DataLoader)):
+        raise ValueError(f"devices must be 1, or more with a LightningDataModule as batches, got {devices}")
     torch.set_num_threads(THREADS)
     _quiet_lightning()
     L.seed_everything(seed, verbose=False)
@@ -221,7 +229,9 @@ def fit(
         max_epochs=epochs,
         callbacks=callbacks,
         accelerator="auto",
-        devices=1,
+        devices=devices,
+        strategy="auto" if devices == 1 else "ddp",
+        use_distributed_sampler=False,  # the data module deals the rows out
         logger=False,
         enable_checkpointing=checkpoint is not None,
         enable_progress_bar=progress,
