@@ -307,6 +307,34 @@ def test_processes_share_a_stream(world_size):
     assert equal(resumed, ours[1])
 
 
+def test_a_stream_that_begins_again_begins_at_its_start():
+    data = streamed()
+    first = epoch(data, 0)
+    assert equal(first, epoch(data, 0))
+    next(data.batches(1))  # given up in the middle
+    assert equal(epoch(streamed(), 1), epoch(data, 1))
+    assert equal(epoch(streamed(), 2, rank=1, world_size=2), epoch(data, 2, rank=1, world_size=2))
+
+
+@pytest.mark.parametrize(
+    "chunk, words",
+    [
+        (torch.arange(5), "2 \\* min_length = 6"),
+        (torch.rand(L), "float32"),
+        (torch.zeros(2, 3, dtype=torch.int64), "min_length"),
+    ],
+)
+def test_a_stream_of_something_else_is_an_error(chunk, words):
+    data = SpanDataModule(lambda rank, world_size: [chunk] * 20, batch_size=4, min_length=3, chunks_per_epoch=14)
+    with pytest.raises(ValueError, match=f"chunks.*{words}"):
+        next(data.batches(0))
+
+
+def test_chunks_that_are_neither_tensor_nor_stream():
+    with pytest.raises(ValueError, match="chunks.*got list"):
+        SpanDataModule([[1, 2, 3, 4]], batch_size=1)
+
+
 def test_a_stream_that_ends_too_early():
     data = streamed(end=22)
     assert len(list(data.batches(0))) == 3
@@ -333,7 +361,7 @@ def test_streams_reject_bad_arguments(change, words):
         streamed(**change)
     with pytest.raises(ValueError, match="chunks_per_epoch=14.*Tensor"):
         spans(chunks_per_epoch=14)
-    with pytest.raises(ValueError, match="world_size.*batch_size = 4, got 3"):
+    with pytest.raises(ValueError, match="world_size.*batch_size = 4.*world_size=3"):
         next(streamed().batches(0, world_size=3))
 
 
@@ -364,5 +392,8 @@ def test_spans_may_be_as_long_as_half_a_chunk():
 
 
 def test_processes_must_divide_the_batch():
-    with pytest.raises(ValueError, match="world_size.*batch_size = 8, got 3"):
+    with pytest.raises(ValueError, match="world_size.*batch_size = 8.*world_size=3"):
         next(spans().batches(0, rank=0, world_size=3))
+    for process in (dict(rank=2, world_size=2), dict(world_size=0), dict(rank=-1)):
+        with pytest.raises(ValueError, match="rank"):
+            next(spans().batches(0, **process))

@@ -267,6 +267,11 @@ def test_tokens_can_be_kept_out_of_what_is_written():
     assert torch.equal(logits.argmax(dim=-1), written)
 
 
+def test_nothing_cannot_be_written():
+    with pytest.raises(ValueError, match="length.*got 0"):
+        decoder().write(embeddings(), 0)
+
+
 def test_every_token_can_be_written_and_the_one_that_begins_cannot():
     net = decoder()
     for token in (0, V - 1):

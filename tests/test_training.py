@@ -529,11 +529,29 @@ def test_masked_lm_learns_a_text_that_repeats(one_thread):
         (dict(candidates=torch.tensor([3, 1])), r"candidates.*ascending.*\(2,\)"),
         (dict(candidates=torch.tensor([1, 3, 3])), "candidates.*ascending"),
         (dict(candidates=torch.tensor([[1, 3]])), r"candidates.*\(1, 2\)"),
+        (dict(candidates=torch.tensor([], dtype=torch.int64)), "candidates"),
+        (dict(candidates=torch.tensor([1.0, 2.0])), "candidates.*float32"),
+        (dict(candidates=torch.tensor([1, 30])), "candidates.*below 30"),
+        (dict(mask_id=int(CANDIDATES[0])), "candidates.*mask_id"),
+        (dict(mask_id=30), "mask_id.*got 30"),
     ],
 )
 def test_masked_lm_rejects_bad_arguments(change, words):
     with pytest.raises(ValueError, match=words):
         masked_lm(**change)
+
+
+def test_a_hidden_token_that_is_no_candidate_is_an_error():
+    for outsider in (4, 28):  # between candidates, and above them
+        assert outsider not in CANDIDATES
+        ids = torch.full((2, 12), outsider)
+        with pytest.raises(ValueError, match="candidates"):
+            masked_lm().training_step(((ids, None), (ids, None)), 0)
+
+
+def test_at_least_one_token_is_hidden():
+    ids = CANDIDATES[:2].view(1, 2)
+    assert masked_lm(share=1e-9).training_step(((ids, None), (ids, None)), 0)["loss"].isfinite()
 
 
 # ---- spans in fit: epochs, interruption, several processes ---------------------------------------------------------------

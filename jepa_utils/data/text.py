@@ -117,6 +117,10 @@ def span_mask(cuts: Tensor, length: int) -> Tensor:
     return torch.arange(length, device=cuts.device) >= cuts.unsqueeze(1)
 
 
+def _kinds(chunks: list[Tensor]) -> str:
+    return ", ".join(sorted({f"{tuple(chunk.shape)} of {chunk.dtype}" for chunk in chunks}))
+
+
 class _Spans(IterableDataset):
     """Batches of one epoch; reads the epoch and the processes off the data module's trainer."""
 
@@ -179,7 +183,9 @@ class SpanDataModule(L.LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
-        streamed = callable(chunks) and not isinstance(chunks, Tensor)
+        streamed = not isinstance(chunks, Tensor)
+        if streamed and not callable(chunks):
+            raise ValueError(f"chunks must be a tensor (P, L) or a function that returns a stream, got {type(chunks).__name__}")
         if streamed != (chunks_per_epoch is not None) or (streamed and shift):
             raise ValueError(
                 f"chunks_per_epoch must be given for a stream and for nothing else, and shift for a tensor only; got "
@@ -198,7 +204,8 @@ class SpanDataModule(L.LightningDataModule):
         self.chunks, self.batch_size, self.min_length = chunks, batch_size, min_length
         self.cut, self.either_side, self.shift, self.seed = cut, either_side, shift, seed
         self.steps = total // batch_size  # per epoch
-        self._stream: Iterator[Tensor] | None = None
+        self._stream: Iterator[Tensor] = iter(())
+        self._place: tuple[int, int, int] | None = None  # of the stream: rank, processes, chunks read
 
     def batches(self, epoch: int, *, rank: int = 0, world_size: int = 1) -> Iterator[tuple[tuple[Tensor, Tensor], ...]]:
         """The batches of an epoch: ``((ids, context), (ids, target))``, ids (B, L) and masks of bool (B, L).
@@ -206,17 +213,21 @@ class SpanDataModule(L.LightningDataModule):
         Parameters
         ----------
         epoch : int
-            Number of the epoch, from 0. Those of a stream can only be asked for one after the other, from any of them on.
+            Number of the epoch, from 0. A stream is read on where this is the next one, else it is read anew from its start.
         rank, world_size : int
             This process, and how many share each batch: it gets every `world_size`-th row.
 
         Raises
         ------
         ValueError
-            If `world_size` does not divide the batch size, or a stream ends too early.
+            If `world_size` does not divide the batch size, `rank` is not below it, or a stream ends too early or holds
+            something else than chunks.
         """
-        if self.batch_size % world_size:
-            raise ValueError(f"world_size must divide batch_size = {self.batch_size}, got {world_size}")
+        if world_size < 1 or self.batch_size % world_size or not 0 <= rank < world_size:
+            raise ValueError(
+                f"world_size must divide batch_size = {self.batch_size}, and rank lie below it, got world_size={world_size}, "
+                f"rank={rank}"
+            )
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         read = self._drawn if isinstance(self.chunks, Tensor) else self._streamed
         for ids in read(draw, epoch, rank, world_size):
@@ -240,12 +251,18 @@ class SpanDataModule(L.LightningDataModule):
 
     def _streamed(self, draw: torch.Generator, epoch: int, rank: int, world_size: int) -> Iterator[Tensor]:
         ours = self.batch_size // world_size
-        if self._stream is None:  # a resumed run reads on from where it was
-            self._stream = islice(self.chunks(rank, world_size), epoch * self.steps * ours, None)
-        for _ in range(self.steps):
+        start = epoch * self.steps * ours
+        if self._place != (rank, world_size, start):  # a resumed run, or one that begins again
+            self._stream = islice(self.chunks(rank, world_size), start, None)
+        for step in range(1, self.steps + 1):
+            self._place = (rank, world_size, start + step * ours)
             part = list(islice(self._stream, ours))
             if len(part) < ours:
                 raise ValueError(f"chunks must be a stream long enough for every epoch, got its end in epoch {epoch}")
+            if any(chunk.dtype != torch.int64 or chunk.shape != part[0].shape for chunk in part):
+                raise ValueError(f"chunks must be a stream of token ids of one shape (L,), got {_kinds(part)}")
+            if part[0].dim() != 1 or len(part[0]) < 2 * self.min_length:
+                raise ValueError(f"chunks must have at least 2 * min_length = {2 * self.min_length} tokens, got {_kinds(part)}")
             yield torch.stack(part)
 
     def train_dataloader(self) -> DataLoader:

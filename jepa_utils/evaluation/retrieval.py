@@ -37,12 +37,12 @@ def recall_at_k(queries: Tensor, keys: Tensor, *, ks: Sequence[int] = (1, 5, 10)
     for name, x in (("queries", queries), ("keys", keys)):
         if not torch.isfinite(x).all():
             raise ValueError(f"{name} must be finite, got NaN or infinity")
-    if len(ks) == 0 or not all(1 <= k <= len(keys) for k in ks):
+    if len(ks) == 0 or not all(k == int(k) and 1 <= k <= len(keys) for k in ks):
         raise ValueError(f"ks must be numbers between 1 and N = {len(keys)}, got {tuple(ks)}")
     queries, keys = (F.normalize(x.detach().double(), dim=1) for x in (queries, keys))
     similarity = queries @ keys.T  # (N, N)
     own = similarity.diagonal().unsqueeze(1)
     rounding = 1e-12
-    closer = (similarity > own + rounding).sum(dim=1)
+    closer = (similarity > own + rounding).sum(dim=1).double()
     tied = ((similarity - own).abs() <= rounding).sum(dim=1)  # the right one among them
     return {k: float(((k - closer) / tied).clamp(0, 1).mean()) for k in ks}

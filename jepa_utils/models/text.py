@@ -89,8 +89,8 @@ class TextEncoder(nn.Module):
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if dimensions % heads:
             raise ValueError(f"heads must divide dimensions = {dimensions}, got {heads}")
-        if not token_std > 0:
-            raise ValueError(f"token_std must be positive, got {token_std}")
+        if not 0 < token_std < float("inf"):
+            raise ValueError(f"token_std must be positive and finite, got {token_std}")
         self.tokens = nn.Embedding(vocabulary, dimensions)
         self.positions = nn.Embedding(max_length, dimensions)
         self.tokens.weight.data.mul_(token_std)
@@ -188,6 +188,8 @@ class TextDecoder(nn.Module):
     @torch.no_grad()
     def write(self, embeddings: Tensor, length: int, *, without: Sequence[int] = ()) -> Tensor:
         """The likeliest next token, `length` times: token ids (B, length) for embeddings (B, D), never one of `without`."""
+        if length < 1:
+            raise ValueError(f"length must be at least 1, got {length}")
         ids = embeddings.new_full((len(embeddings), 1), self.tokens.num_embeddings - 1, dtype=torch.int64)
         state, told = None, self.read(embeddings).unsqueeze(1)  # (B, 1, W)
         written = []

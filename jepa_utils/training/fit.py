@@ -256,5 +256,10 @@ def _finite(value: float) -> bool:
 
 def _quiet_lightning() -> None:
     """Lightning's notes on devices and tips are not the reader's concern."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+    noisy = (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.rank_zero",
+        "lightning.pytorch.accelerators.cuda",
+    )
+    for name in noisy:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -131,7 +131,7 @@ class MaskedLM(L.LightningModule):
     Raises
     ------
     ValueError
-        If `share` or `learning_rate` is out of range, or `candidates` are not ascending.
+        If `share`, `learning_rate` or `mask_id` is out of range, or `candidates` are not ascending token ids without `mask_id`.
 
     References
     ----------
@@ -152,20 +152,37 @@ class MaskedLM(L.LightningModule):
             raise ValueError(f"share must lie between 0 and 1, got {share}")
         if learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {learning_rate}")
-        if candidates.dim() != 1 or not (candidates.diff() > 0).all():
-            raise ValueError(f"candidates must be ascending token ids, got shape {tuple(candidates.shape)}")
+        size = encoder.tokens.num_embeddings
+        ascending = candidates.dim() == 1 and candidates.dtype == torch.int64 and (candidates.diff() > 0).all()
+        if not ascending or len(candidates) == 0 or candidates[0] < 0 or candidates[-1] >= size or mask_id in candidates:
+            raise ValueError(
+                f"candidates must be ascending token ids below {size}, mask_id = {mask_id} not among them, got "
+                f"{tuple(candidates.shape)} of {candidates.dtype}"
+            )
+        if not 0 <= mask_id < size:
+            raise ValueError(f"mask_id must be a token id below {size}, got {mask_id}")
         self.encoder, self.mask_id, self.share, self.learning_rate = encoder, mask_id, share, learning_rate
         self.bias = nn.Parameter(torch.zeros(len(candidates)))
         self.register_buffer("candidates", candidates)
 
     def training_step(self, batch: tuple[tuple[Tensor, Tensor], ...], batch_idx: int) -> dict[str, Tensor]:
-        """Mean cross-entropy of the hidden tokens of one batch, in nats; the masks of a `SpanDataModule` are not used."""
+        """Mean cross-entropy of the hidden tokens of one batch, in nats; the masks of a `SpanDataModule` are not used.
+
+        Raises
+        ------
+        ValueError
+            If a hidden token is no candidate.
+        """
         ids = batch[0][0]  # (B, L)
-        hidden = torch.rand(ids.shape, device=ids.device) < self.share
+        draws = torch.rand(ids.shape, device=ids.device)
+        hidden = (draws < self.share) | (draws == draws.min())  # never none, which has no mean
         shown = ids.masked_fill(hidden, self.mask_id)
         h = self.encoder.encode_tokens(shown, torch.ones_like(hidden))[hidden]  # (M, D)
         logits = F.linear(h, self.encoder.tokens.weight[self.candidates], self.bias)  # (M, C)
-        return {"loss": F.cross_entropy(logits, torch.searchsorted(self.candidates, ids[hidden]))}
+        classes = torch.searchsorted(self.candidates, ids[hidden]).clamp(max=len(self.candidates) - 1)
+        if not torch.equal(self.candidates[classes], ids[hidden]):
+            raise ValueError("candidates must hold every token of the batches, got a hidden token that is none of them")
+        return {"loss": F.cross_entropy(logits, classes)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters."""
