@@ -42,7 +42,7 @@ class LoadedTokenizer:
 
     Parameters
     ----------
-    tokenizer : transformers.PreTrainedTokenizerFast
+    tokenizer : transformers tokenizer
         It sets no limit to a sequence's length: that is the model's.
     provenance : Provenance
         Its size is the vocabulary's.
