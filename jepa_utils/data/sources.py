@@ -196,6 +196,7 @@ DATASETS: dict[str, TextSpec | TableSpec] = {
     ),
 }
 
+
 @dataclass(frozen=True)
 class Provenance:
     """Which data this is. Printed in every chapter; holds no local path.
