@@ -1,5 +1,6 @@
 """What the chapters of the Runnable JEPA Book share. Every name here is public and documented on the API page."""
 
+from jepa_utils.data.masking import PatchMasks, coverage, multiblock_masks, random_masks
 from jepa_utils.data.samples import sample_articles, sample_reviews, sample_shakespeare
 from jepa_utils.data.sources import load_data
 from jepa_utils.data.spiral import Spiral, curve_neighbours, space_neighbours, spiral
@@ -19,9 +20,12 @@ from jepa_utils.evaluation.neighbours import base_rate, nearest_neighbours, neig
 from jepa_utils.evaluation.probes import knn_probe, linear_probe
 from jepa_utils.evaluation.retrieval import recall_at_k
 from jepa_utils.evaluation.word_baselines import ppmi_svd, word2vec
+from jepa_utils.models.checkpoints import load_encoder, save_encoder
 from jepa_utils.models.ema import EMA
 from jepa_utils.models.mlp import MLP
+from jepa_utils.models.predictors import PatchPredictor
 from jepa_utils.models.text import TextDecoder, TextEncoder, WindowEncoder
+from jepa_utils.models.vit import ViT, patchify, position_grid
 from jepa_utils.objectives.infonce import InfoNCE, alignment, info_nce, uniformity
 from jepa_utils.objectives.sigreg import SIGReg, WeakSIGReg, epps_pulley, sigreg, weak_sigreg
 from jepa_utils.objectives.vicreg import VICReg, covariance_penalty, variance_penalty, vicreg
@@ -39,12 +43,15 @@ __all__ = [
     "DecoderTraining",
     "InfoNCE",
     "MaskedLM",
+    "PatchMasks",
+    "PatchPredictor",
     "SIGReg",
     "SpanDataModule",
     "Spiral",
     "TextDecoder",
     "TextEncoder",
     "VICReg",
+    "ViT",
     "Vocabulary",
     "WeakSIGReg",
     "WindowEncoder",
@@ -55,6 +62,7 @@ __all__ = [
     "collapse_report",
     "context_windows",
     "covariance_penalty",
+    "coverage",
     "curve_neighbours",
     "effective_rank",
     "epps_pulley",
@@ -66,20 +74,26 @@ __all__ = [
     "knn_probe",
     "linear_probe",
     "load_data",
+    "load_encoder",
     "load_tokenizer",
+    "multiblock_masks",
     "nearest_neighbours",
     "neighbour_batches",
     "neighbour_purity",
     "open_chapter",
+    "patchify",
     "plot_dots",
     "plot_map",
     "plot_runs",
+    "position_grid",
     "ppmi_svd",
+    "random_masks",
     "recall_at_k",
     "record",
     "sample_articles",
     "sample_reviews",
     "sample_shakespeare",
+    "save_encoder",
     "show_figure",
     "show_player",
     "show_source",
