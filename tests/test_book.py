@@ -250,7 +250,8 @@ def test_output_check_passes_a_good_figure():
 # ---------------------------------------------------------------------------------------------------------------------
 # The package: rooms in order, docstrings, API pages
 
-ROOMS = ("objectives", "models", "data", "training", "evaluation", "plots", "player", "publishing")  # from the ground up
+# From the ground up.
+ROOMS = ("files", "objectives", "models", "data", "training", "evaluation", "plots", "player", "publishing")
 
 
 def room_problems(module: str, source: str, is_package: bool = False) -> list[str]:

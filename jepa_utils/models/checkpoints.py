@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from jepa_utils._files import write_whole
+from jepa_utils.files import write_whole
 from jepa_utils.models.vit import ViT
 
 __all__ = ["CheckpointError", "load_encoder", "save_encoder"]

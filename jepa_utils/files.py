@@ -6,9 +6,24 @@ import os
 import tempfile
 from pathlib import Path
 
+__all__ = ["write_whole"]
+
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it; stopped in between, the old one is still there."""
+    """Write a file beside its place and rename it; stopped in between, the old one is still there.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder must exist.
+    content : bytes
+        All of it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
