@@ -1,7 +1,17 @@
 """What the chapters of the Runnable JEPA Book share. Every name here is public and documented on the API page."""
 
+from jepa_utils.data.images import (
+    augmented_view,
+    color_jitter,
+    denormalize,
+    image_tensor,
+    normalize,
+    random_flip,
+    random_grayscale,
+    random_resized_crop,
+)
 from jepa_utils.data.masking import PatchMasks, coverage, multiblock_masks, random_masks
-from jepa_utils.data.samples import sample_articles, sample_reviews, sample_shakespeare
+from jepa_utils.data.samples import sample_articles, sample_images, sample_reviews, sample_shakespeare
 from jepa_utils.data.sources import load_data
 from jepa_utils.data.spiral import Spiral, curve_neighbours, space_neighbours, spiral
 from jepa_utils.data.streams import stream_data
@@ -33,15 +43,21 @@ from jepa_utils.player import show_player
 from jepa_utils.plots import figure_style, plot_dots, plot_map, plot_runs, show_figure
 from jepa_utils.publishing.claims import claims_table, glue, open_chapter, record
 from jepa_utils.publishing.listing import show_source
+from jepa_utils.publishing.records import pretrain_record, read_record
 from jepa_utils.training.fit import fit, neighbour_batches, tensor_batches
 from jepa_utils.training.modules import JEPA, DecoderTraining, MaskedLM
+from jepa_utils.training.recipes import VisionRecipe
+from jepa_utils.training.vision import ClassTraining, ImageDataModule, MaskedJEPA, ViewJEPA, encode_images
 
 __all__ = [
     "EMA",
     "JEPA",
     "MLP",
+    "ClassTraining",
     "DecoderTraining",
+    "ImageDataModule",
     "InfoNCE",
+    "MaskedJEPA",
     "MaskedLM",
     "PatchMasks",
     "PatchPredictor",
@@ -52,23 +68,30 @@ __all__ = [
     "TextEncoder",
     "VICReg",
     "ViT",
+    "ViewJEPA",
+    "VisionRecipe",
     "Vocabulary",
     "WeakSIGReg",
     "WindowEncoder",
     "adjacent_pairs",
     "alignment",
+    "augmented_view",
     "base_rate",
     "claims_table",
     "collapse_report",
+    "color_jitter",
     "context_windows",
     "covariance_penalty",
     "coverage",
     "curve_neighbours",
+    "denormalize",
     "effective_rank",
+    "encode_images",
     "epps_pulley",
     "figure_style",
     "fit",
     "glue",
+    "image_tensor",
     "info_nce",
     "isotropy",
     "knn_probe",
@@ -80,6 +103,7 @@ __all__ = [
     "nearest_neighbours",
     "neighbour_batches",
     "neighbour_purity",
+    "normalize",
     "open_chapter",
     "patchify",
     "plot_dots",
@@ -87,10 +111,16 @@ __all__ = [
     "plot_runs",
     "position_grid",
     "ppmi_svd",
+    "pretrain_record",
+    "random_flip",
+    "random_grayscale",
     "random_masks",
+    "random_resized_crop",
+    "read_record",
     "recall_at_k",
     "record",
     "sample_articles",
+    "sample_images",
     "sample_reviews",
     "sample_shakespeare",
     "save_encoder",

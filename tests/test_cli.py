@@ -170,3 +170,21 @@ def test_data_commands_on_a_data_set_of_the_hub(tmp_path, monkeypatch):
 def test_unknown_data_is_an_error_without_a_traceback():
     result = jepa("data", "fetch", "no-such-data")
     assert result.exit_code == 1 and "no-such-data" in result.output and "Traceback" not in result.output
+
+
+def test_pretrain_hands_on_recipe_methods_and_folders(book, monkeypatch):
+    from jepa_utils.publishing import records
+    from jepa_utils.training.recipes import VisionRecipe
+
+    calls = []
+    monkeypatch.setattr(records, "pretrain_record", lambda *a, **k: calls.append((a[0], k)))
+    assert jepa("pretrain", "I-JEPA", "views", "--profile", "smoke").exit_code == 0
+    recipe, options = calls[0]
+    assert recipe == VisionRecipe.smoke() and options["methods"] == ["I-JEPA", "views"] and options["profile"] == "smoke"
+    assert options["folder"] == book / "_build" / "smoke" and options["checkpoints"] == book / "checkpoints"
+
+
+def test_pretrain_names_what_is_wrong(book):
+    for arguments, message in ((("--profile", "huge"), "profile must be one of"), (("magic", "--profile", "smoke"), "methods must be")):
+        result = jepa("pretrain", *arguments)
+        assert result.exit_code == 1 and message in result.output

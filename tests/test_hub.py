@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pyarrow
 import pytest
-from datasets import ClassLabel, Features, Value
+from datasets import ClassLabel, Features, Image, Value
 from fakehub import FakeHub
 from huggingface_hub.utils import are_progress_bars_disabled
 from pyarrow import parquet
@@ -21,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader
 
 from jepa_utils.data._hub import DataUnavailableError, DataWarning, SampleDataWarning
-from jepa_utils.data.samples import sample_articles, sample_reviews
+from jepa_utils.data.samples import IMAGE_LABELS, sample_articles, sample_images, sample_reviews
 from jepa_utils.data.sources import DATASETS, Provenance, check_data, fetch_data, list_data, load_data
 from jepa_utils.data.streams import STREAMS, stream_data
 
@@ -31,6 +32,7 @@ VALIDATION = f"{REPO.name}/wikitext-2-v1/validation-00000-of-00001.parquet"
 TEST = f"{REPO.name}/wikitext-2-v1/test-00000-of-00001.parquet"
 ALL = [*SHARDS, VALIDATION, TEST]
 REVIEWS = DATASETS["rotten-tomatoes"].repo
+PICTURES = DATASETS["cifar10"].repo
 STREAM = STREAMS["fineweb-edu"].repo
 MIRROR = os.environ.get("JEPA_DATA_MIRROR")  # as it was before the tests take it away
 
@@ -238,6 +240,89 @@ def test_mirror_file_that_cannot_be_read(mirror, content):
     fill(mirror, {SHARDS[0]: content, SHARDS[1]: CONTENT[SHARDS[1]]})
     with pytest.raises(DataUnavailableError, match="train-00000-of-00002.* cannot be read as parquet with the columns text"):
         load_data("wikitext-2", source="mirror")
+
+
+# Images
+
+
+def picture_file(split: str) -> str:
+    return f"{PICTURES.name}/plain_text/{split}-00000-of-00001.parquet"
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, dict[str, list]]:
+    return sample_images(train=4, test=3)[0]
+
+
+@pytest.fixture
+def picture_files(pictures) -> dict[str, bytes]:
+    return {picture_file(split): parquet_bytes(**columns, more=columns["label"]) for split, columns in pictures.items()}
+
+
+@pytest.mark.parametrize("form", ["bytes and path", "bytes alone", "no struct"])
+def test_images_in_whatever_form_a_file_keeps_them(mirror, pictures, form):
+    files = [image["bytes"] for image in pictures["test"]["img"]]
+    structs = {"bytes and path": pictures["test"]["img"], "bytes alone": [{"bytes": file} for file in files]}
+    label = pyarrow.array(pictures["test"]["label"], pyarrow.int8())
+    fill(mirror, {picture_file("test"): parquet_bytes(label=label, img=structs.get(form, files))})
+    loaded = load_data("cifar10")
+    assert list(loaded.data) == ["test"] and "The mirror lacks 'train'" in loaded.provenance.note
+    table = loaded.data["test"]
+    assert table.features == Features(img=Image(), label=ClassLabel(names=list(IMAGE_LABELS)))
+    assert table[0]["img"].size == (32, 32) and table["label"][:] == pictures["test"]["label"]
+    assert [cell["bytes"].as_py() for cell in table.data.column("img")] == files
+
+
+def test_images_of_the_hub(hub, picture_files, pictures, monkeypatch):
+    hub.revision, hub.files = PICTURES.revision, dict(picture_files)
+    monkeypatch.delitem(DATASETS, "shakespeare")  # its address is outside
+    listed = [row.note for row in list_data() if row.name == "cifar10"]
+    provenance = fetch_data("cifar10")
+    assert (provenance.origin, provenance.rows, provenance.version) == ("hub", 7, "revision 0b271498")
+    cut_off(monkeypatch)
+    assert [*listed, *(row.note for row in list_data() if row.name == "cifar10")] == ["to be downloaded", "in the cache"]
+    assert [check.status for check in check_data("cifar10")] == ["missing", "ok", "ok"]
+    loaded = load_data("cifar10")
+    assert loaded.provenance == provenance and list(loaded.data) == ["train", "test"] and loaded.truth is None
+    assert list(loaded.data["train"]["label"]) == pictures["train"]["label"]
+
+
+def test_images_that_are_not_all_there(mirror, hub, picture_files, tmp_path):
+    fill(mirror, {picture_file("test"): picture_files[picture_file("test")]})
+    with pytest.raises(DataUnavailableError, match="from the mirror: no split 'train' of uoft-cs/cifar10 in the mirror"):
+        load_data("cifar10", source="mirror", splits=["train"])
+    hub.revision = PICTURES.revision
+    with pytest.raises(DataUnavailableError, match="'cifar10' cannot be had from the hub: no split 'test', 'train'"):
+        fetch_data("cifar10")
+    with pytest.raises(ValueError, match=r"some of train, test for 'cifar10'; got \['validation'\]"):
+        load_data("cifar10", splits=["validation"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        parquet_bytes(image=[b"a"], label=[0]),
+        parquet_bytes(img=[b"a"], fine_label=[0]),
+        parquet_bytes(img=[1.5], label=[0]),
+        parquet_bytes(img=[b"a"], label=[10]),
+        parquet_bytes(img=[b"a"], label=[0])[:-30],
+    ],
+    ids=["no image", "no label", "type", "label out of range", "cut short"],
+)
+def test_image_files_that_cannot_be_read(mirror, content):
+    fill(mirror, {picture_file("train"): content})
+    with pytest.raises(DataUnavailableError, match="train-.* of uoft-cs/cifar10 cannot be read as parquet .*img, label"):
+        load_data("cifar10", source="mirror")
+
+
+def test_sample_of_images(mirror):
+    fill(mirror, {picture_file("test"): b"damaged"})
+    with pytest.warns(DataWarning, match="mirror passed over"), pytest.warns(SampleDataWarning, match="NOT THE REAL DATA"):
+        loaded = load_data("cifar10")
+    assert {split: table.num_rows for split, table in loaded.data.items()} == {"train": 2000, "test": 500}
+    assert loaded.data["test"].features == Features(img=Image(), label=ClassLabel(names=list(IMAGE_LABELS)))
+    assert loaded.data["test"][0]["img"].size == (32, 32) and len(loaded.truth["test"]["shape"]) == 500
+    assert check_data("cifar10")[2].sha256 == loaded.provenance.sha256  # of another sample, so it is the same again
 
 
 def test_forced_mirror_that_is_not_set():
@@ -543,3 +628,7 @@ def test_the_real_data_of_the_mirror(monkeypatch):
     reviews = load_data("rotten-tomatoes", source="mirror", splits=["train", "test"])
     assert reviews.provenance.rows == 8_530 + 1_066
     assert reviews.data["train"].features["label"].names == ["neg", "pos"]
+    pictures = load_data("cifar10", source="mirror")
+    assert {split: Counter(table["label"]) for split, table in pictures.data.items()} == {
+        split: {label: number for label in range(10)} for split, number in (("train", 5000), ("test", 1000))
+    }

@@ -3,8 +3,12 @@
 A sample is made from a seed, needs no file, and carries what real data lacks: the truth behind it.
 """
 
+import io
 import random
 import re
+
+import numpy as np
+from PIL import Image
 
 _CLASSES = {
     "character names": "aldric bettany corvane dellis edrin fenwick galia harrow isolde jarrah kelda lorcan "
@@ -315,3 +319,135 @@ def sample_reviews(
         rng.shuffle(labels)
         splits[split] = {"text": [review(label) for label in labels], "label": labels}
     return splits, {side: sorted(words) for side, words in cues.items()}
+
+
+IMAGE_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_SHAPES = (
+    "disc", "square", "triangle", "ring", "cross",
+    "horizontal bars", "vertical bars", "diagonal stripes", "checker", "two discs",
+)  # fmt: skip
+
+
+def sample_images(
+    seed: int = 0, *, train: int = 2000, test: int = 500
+) -> tuple[dict[str, dict[str, list]], dict[str, dict[str, list]]]:
+    """Generate small pictures of one shape each, laid out as CIFAR-10.
+
+    The label is the shape: disc, square, triangle, ring, cross, horizontal bars, vertical bars, diagonal stripes
+    (either way), checker, two discs, in the order of CIFAR-10's names. Place, size, colour and the smooth background
+    are random and tell nothing of it; the shape's colour differs from the background's by at least 80 of 255 in each
+    channel, before noise and shading.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the generator; the same seed gives the same pictures.
+    train, test : int
+        Number of pictures in each split. All labels are as frequent, to within one picture.
+
+    Returns
+    -------
+    splits : dict of str to dict
+        For train and test the columns ``img`` (a dict with the ``bytes`` of a PNG file of 32 x 32 pixels, and ``path``
+        None) and ``label`` (0 to 9).
+    truth : dict of str to dict
+        For train and test, a row for each picture: ``shape`` (its name), ``centre`` (x, y) and ``size`` (half of the
+        extent) in pixels from the upper left corner, ``colour`` and ``background`` (RGB, 0 to 255).
+
+    Raises
+    ------
+    ValueError
+        If a number of pictures is not positive.
+    """
+    if min(train, test) < 1:
+        raise ValueError(f"train and test must be at least 1, got train={train}, test={test}")
+    rng = np.random.default_rng(seed)
+    splits, truth = {}, {}
+    for split, number in (("train", train), ("test", test)):
+        labels = rng.permutation(number) % 10
+        size = rng.uniform(7, 12, number)
+        centre = size[:, None] + rng.random((number, 2)) * (32 - 2 * size)[:, None]
+        background = rng.integers(0, 256, (number, 3))
+        colour = (background + rng.integers(80, 177, (number, 3))) % 256  # as far away in each channel, up or down
+        cover = _covers(rng, labels, centre, size)[..., None]
+        pixels = _smooth(rng, number) + background[:, None, None]
+        pixels = pixels + cover * (colour[:, None, None] - pixels)
+        pixels += rng.integers(-20, 21, pixels.shape)
+        pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        splits[split] = {"img": [{"bytes": _png(image), "path": None} for image in pixels], "label": labels.tolist()}
+        truth[split] = {
+            "shape": [_SHAPES[label] for label in labels],
+            "centre": centre.tolist(),
+            "size": size.tolist(),
+            "colour": colour.tolist(),
+            "background": background.tolist(),
+        }
+    return splits, truth
+
+
+# Only sums, products, remainders and square roots of doubles below: they round the same on every machine.
+
+
+def _smooth(rng: np.random.Generator, number: int) -> np.ndarray:
+    """Shading (number, 32, 32, 3), by at most 40: random values on 4 x 4 points, straight lines between."""
+    points = rng.uniform(-40, 40, (number, 4, 4, 3))
+    place = np.arange(32) * (3 / 31)
+    low = np.minimum(place.astype(int), 2)
+    part = (place - low)[:, None]
+    rows = points[:, low] * (1 - part[..., None]) + points[:, low + 1] * part[..., None]
+    return rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part
+
+
+def _covers(rng: np.random.Generator, labels: np.ndarray, centre: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """How much of each pixel (number, 32, 32) the shape covers, from the pixel's distance to the shape's border."""
+    cover = np.empty((len(labels), 32, 32))
+    ways = rng.integers(0, 4, len(labels))  # of stripes and pairs
+    for label, shape in enumerate(_SHAPES):
+        rows = np.flatnonzero(labels == label)
+        x = np.arange(32) + 0.5 - centre[rows, 0, None, None]
+        y = np.arange(32)[:, None] + 0.5 - centre[rows, 1, None, None]
+        distance = _distance(shape, x, y, size[rows, None, None], ways[rows, None, None])
+        cover[rows] = np.clip(0.5 - distance, 0, 1)
+    return cover
+
+
+def _distance(shape: str, x: np.ndarray, y: np.ndarray, r: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """Distance of points from the border of a shape of half extent r, in pixels; negative inside."""
+    middle = np.sqrt(x * x + y * y)
+    box = np.maximum(abs(x), abs(y)) - r
+
+    def bars(along: np.ndarray, width: np.ndarray) -> np.ndarray:
+        return abs((along + r) % (2 * width) - width / 2) - width / 2
+
+    match shape:
+        case "disc":
+            return middle - r
+        case "square":
+            return box + 0.15 * r
+        case "triangle":
+            return np.maximum(y - 0.8 * r, (2 * abs(x) - y - r) / np.sqrt(5))
+        case "ring":
+            return abs(middle - 0.75 * r) - 0.25 * r
+        case "cross":
+            return np.maximum(box, np.minimum(abs(x), abs(y)) - 0.33 * r)
+        case "horizontal bars":
+            return np.maximum(box, bars(y, 0.4 * r))
+        case "vertical bars":
+            return np.maximum(box, bars(x, 0.4 * r))
+        case "diagonal stripes":
+            return np.maximum(box, bars((x + np.where(way % 2, y, -y)) / np.sqrt(2), 0.4 * r))
+        case "checker":
+            columns, lines = bars(x, 0.5 * r), bars(y, 0.5 * r)
+            return np.maximum(box, np.minimum(np.maximum(columns, lines), np.maximum(-columns, -lines)))
+        case "two discs":
+            right, down = np.sqrt([1, 0, 0.5, 0.5])[way], (np.sqrt([0, 1, 0.5, 0.5]) * [1, 1, 1, -1])[way]
+            right, down = 0.56 * r * right, 0.56 * r * down
+            ends = [(x - side * right) ** 2 + (y - side * down) ** 2 for side in (1, -1)]
+            return np.sqrt(np.minimum(*ends)) - 0.44 * r
+    raise ValueError(f"shape must be one of {', '.join(_SHAPES)}; got {shape!r}")
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=0)  # compressed bytes differ between versions of zlib
+    return file.getvalue()

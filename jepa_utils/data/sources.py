@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import tempfile
 import warnings
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pooch
 import requests
 
+from jepa_utils.files import write_whole
 from jepa_utils.data._hub import (
     RETRIES,
     CheckedFile,
@@ -47,7 +47,7 @@ from jepa_utils.data._hub import (
     unreachable,
     warn_of_sample,
 )
-from jepa_utils.data.samples import sample_articles, sample_reviews, sample_shakespeare
+from jepa_utils.data.samples import IMAGE_LABELS, sample_articles, sample_images, sample_reviews, sample_shakespeare
 
 if TYPE_CHECKING:  # slow to import, and most chapters need none of it
     import datasets
@@ -194,6 +194,14 @@ DATASETS: dict[str, TextSpec | TableSpec] = {
         columns={"text": _STRING, "label": {"names": ["neg", "pos"], "_type": "ClassLabel"}},
         sample=sample_reviews,
     ),
+    "cifar10": TableSpec(
+        what="CIFAR-10: colour photographs of 32 x 32 pixels, labelled with one of ten kinds of things",
+        repo=Repo("uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"),
+        folder="plain_text",
+        columns={"img": {"_type": "Image"}, "label": {"names": list(IMAGE_LABELS), "_type": "ClassLabel"}},
+        sample=sample_images,
+        splits=("train", "test"),
+    ),
 }
 
 
@@ -211,7 +219,7 @@ class Provenance:
     sha256 : str
         Checksum of the file's bytes. Of several files: checksum of their checksums, a line each (hexadecimal
         digits and ``\\n``), in the order of the splits in the registry and of the shards. Of a sample: of its
-        text in UTF-8, or of its splits as JSON taken as files.
+        text in UTF-8, or of its splits as JSON (bytes in hexadecimal digits) taken as files.
     rows : int
         Size, counted in ``unit``.
     unit : str
@@ -599,8 +607,8 @@ def _from_hub(name: str, spec: TextSpec, folder: Path) -> bytes:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The record goes first: stopped between the two, the next use sees a mismatch and downloads again.
-        _write_atomically(_record(path), _sha256(content).encode())
-        _write_atomically(path, content)
+        write_whole(_record(path), _sha256(content).encode())
+        write_whole(path, content)
     except OSError as error:
         warnings.warn(
             f"{name!r}: the download cannot be kept, and will be repeated at the next use: {error}",
@@ -641,18 +649,6 @@ def _plain(problem: Exception) -> str:
     if isinstance(problem, OSError):
         return problem.strerror
     return "wrong checksum" if "hash" in str(problem) else str(problem)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that no reader ever sees a part of it."""
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
 
 
 # Tables
@@ -747,7 +743,7 @@ def _sha256_of_files(digests: Sequence[str]) -> str:
 
 
 def _sha256_of_sample(columns: dict[str, dict[str, list]], splits: Sequence[str]) -> str:
-    return _sha256_of_files([_sha256(json.dumps(columns[split]).encode()) for split in splits])
+    return _sha256_of_files([_sha256(json.dumps(columns[split], default=bytes.hex).encode()) for split in splits])
 
 
 def _check_tables(spec: TableSpec, folder: Path) -> list[DataCheck]:

@@ -1,0 +1,374 @@
+"""Images as tensors, and batched random views of them.
+
+Everything but `image_tensor` works on whole batches, on the device where they lie, and every image of a batch gets a draw of
+its own. Draws come from torch's global generator of that device, so `torch.manual_seed` repeats them.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+
+if TYPE_CHECKING:  # slow to import
+    import datasets
+
+__all__ = [
+    "CIFAR10_MEAN",
+    "CIFAR10_STD",
+    "augmented_view",
+    "color_jitter",
+    "denormalize",
+    "image_tensor",
+    "normalize",
+    "random_flip",
+    "random_grayscale",
+    "random_resized_crop",
+]
+
+# Of each colour over all pixels of CIFAR-10's training images, as the field states them.
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+# Rows: luma, and the two axes of chroma, after the television standard NTSC. A grey pixel has no chroma.
+_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64)
+_FROM_YIQ = torch.linalg.inv(_TO_YIQ)
+
+
+def image_tensor(table: datasets.Dataset, *, image: str = "img", label: str = "label") -> tuple[Tensor, Tensor]:
+    """Decode a table of image files into memory, once.
+
+    Parameters
+    ----------
+    table : datasets.Dataset
+        One split, of images that all have the same size; any format that Pillow reads.
+    image, label : str
+        Names of its columns.
+
+    Returns
+    -------
+    images : Tensor of uint8, shape (N, 3, H, W)
+        Red, green, blue.
+    labels : Tensor of int64, shape (N,)
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or of the wrong type, the table is empty, or an image cannot be decoded or differs in size
+        from the first; the message names its row.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    names = getattr(table, "column_names", None)
+    if not isinstance(names, list):  # of a DatasetDict it is a dictionary
+        raise ValueError(f"table must be a datasets.Dataset, one split; got {type(table).__name__}")
+    for argument, name in (("image", image), ("label", label)):
+        if name not in names:
+            raise ValueError(f"{argument} must be one of the table's columns {', '.join(names)}; got {name!r}")
+    if not len(table):
+        raise ValueError("table must have at least one row, got none")
+    columns = table.select_columns(list({image, label})).with_format("arrow")[:]  # the files, not decoded
+    files, labels = columns[image], columns[label]
+    if pyarrow.types.is_struct(files.type) and files.type.get_field_index("bytes") >= 0:
+        files = pyarrow.compute.struct_field(files, "bytes")
+    if not (pyarrow.types.is_binary(files.type) or pyarrow.types.is_large_binary(files.type)):
+        raise ValueError(f"image must be a column of image files, got {image!r} of type {files.type}")
+    if not pyarrow.types.is_integer(labels.type) or labels.null_count:
+        raise ValueError(
+            f"label must be a column of whole numbers, got {label!r} of type {labels.type} with {labels.null_count} missing"
+        )
+    pixels = None
+    for row, file in enumerate(files):  # not in threads: for small images they cost more than they save
+        decoded = _decoded(file.as_py(), row, image)
+        width, height = decoded.size
+        if pixels is None:
+            pixels = np.empty((len(files), height, width, 3), np.uint8)
+        if pixels.shape[1:3] != (height, width):
+            raise ValueError(
+                f"row {row} of column {image!r} must have height and width {pixels.shape[1:3]} as row 0, "
+                f"got {(height, width)}"
+            )
+        pixels[row] = np.frombuffer(decoded.tobytes(), np.uint8).reshape(height, width, 3)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.to_numpy().astype(np.int64))
+
+
+def _decoded(content: bytes | None, row: int, column: str) -> Image.Image:
+    try:
+        if content is None:
+            raise ValueError("there is no file in it")
+        return Image.open(io.BytesIO(content)).convert("RGB")
+    except Exception as problem:  # Pillow's decoders raise errors of many kinds
+        unknown = isinstance(problem, UnidentifiedImageError)  # whose message is an address in memory
+        reason = "no image of a known format, or its head is damaged" if unknown else problem
+        raise ValueError(f"row {row} of column {column!r} cannot be decoded: {reason}") from problem
+
+
+def normalize(images: Tensor, mean: Sequence[float] = CIFAR10_MEAN, std: Sequence[float] = CIFAR10_STD) -> Tensor:
+    """Standardise the colours of images.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, 3, H, W)
+        uint8, or floating point from 0 to 1.
+    mean, std : sequence of three float
+        Of red, green and blue, on the scale from 0 to 1.
+
+    Returns
+    -------
+    Tensor of floating point, shape (B, 3, H, W)
+
+    Raises
+    ------
+    ValueError
+        If `images` has another shape or type, or `mean` or `std` is not three numbers, `std` positive ones.
+    """
+    images = _as_float(images)
+    mean, std = _colours(images, mean, std)
+    return (images - mean) / std
+
+
+def denormalize(images: Tensor, mean: Sequence[float] = CIFAR10_MEAN, std: Sequence[float] = CIFAR10_STD) -> Tensor:
+    """Undo `normalize`, for pictures: floating point from 0 to 1, what lies outside is clipped.
+
+    Parameters
+    ----------
+    images : Tensor of floating point, shape (B, 3, H, W)
+    mean, std : sequence of three float
+        As given to `normalize`.
+
+    Returns
+    -------
+    Tensor of floating point, shape (B, 3, H, W)
+
+    Raises
+    ------
+    ValueError
+        As `normalize`.
+    """
+    _check_float(images)
+    mean, std = _colours(images, mean, std)
+    return (images * std + mean).clamp(0, 1)
+
+
+def random_flip(images: Tensor) -> Tensor:
+    """Mirror each image left to right with probability 1/2.
+
+    Parameters
+    ----------
+    images : Tensor of floating point, shape (B, 3, H, W)
+
+    Returns
+    -------
+    Tensor, shape (B, 3, H, W)
+
+    Raises
+    ------
+    ValueError
+        If `images` has another shape or type.
+    """
+    _check_float(images)
+    return torch.where(_chosen(images, 0.5), images.flip(-1), images)
+
+
+def random_resized_crop(
+    images: Tensor,
+    *,
+    scale: tuple[float, float] = (0.3, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    size: int | None = None,
+) -> Tensor:
+    """Cut a random rectangle out of each image and resize it, bilinearly and without smoothing (Szegedy et al., 2015).
+
+    The rectangle need not lie on whole pixels. Where a drawn side is longer than the image's, it is cut to the image's; the
+    reference implementations draw again.
+
+    Parameters
+    ----------
+    images : Tensor of floating point from 0 to 1, shape (B, 3, H, W)
+    scale : tuple of float
+        Lower and upper bound of the rectangle's area, as a part of the image's; drawn uniformly.
+    ratio : tuple of float
+        Bounds of width over height; its logarithm is drawn uniformly.
+    size : int, optional
+        Height and width of the result S. None keeps those of the images.
+
+    Returns
+    -------
+    Tensor, shape (B, 3, H, W) or (B, 3, S, S)
+
+    Raises
+    ------
+    ValueError
+        If `images` has another shape or type, or another argument is out of range.
+    """
+    _check_float(images)
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"scale must be a lower and an upper bound above 0 and up to 1, got {scale}")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(f"ratio must be a lower and an upper bound above 0, got {ratio}")
+    if size is not None and size < 1:
+        raise ValueError(f"size must be None or at least 1, got {size}")
+    batch, _, height, width = images.shape
+    area = _uniform(images, *scale) * (height * width)
+    ratios = _uniform(images, math.log(ratio[0]), math.log(ratio[1])).exp()
+    across = ((area * ratios).sqrt() / width).clamp(max=1)  # the rectangle's sides, as parts of the image's
+    down = ((area / ratios).sqrt() / height).clamp(max=1)
+    corner = torch.rand(2, batch, device=images.device).to(images.dtype)
+    where = images.new_zeros(batch, 2, 3)  # of each output place, -1 to 1, in the image
+    where[:, 0, 0], where[:, 1, 1] = across, down
+    where[:, 0, 2] = (2 * corner[0] - 1) * (1 - across)
+    where[:, 1, 2] = (2 * corner[1] - 1) * (1 - down)
+    shape = (height, width) if size is None else (size, size)
+    grid = F.affine_grid(where, (batch, 3, *shape), align_corners=False)
+    crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return crops.clamp(0, 1)  # rounding can leave the range
+
+
+def color_jitter(
+    images: Tensor,
+    *,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.2,
+    hue: float = 0.1,
+    probability: float = 0.8,
+) -> Tensor:
+    """Change the colours of each image at random (Chen et al., 2020, appendix A; by default as much as Grill et al., 2020).
+
+    In this order, always: brightness, contrast, saturation, hue. The hue turns in the plane of the two chroma axes of YIQ,
+    which keeps the luma, and not in HSV as in the reference implementations. So all four are one affine map of an image's
+    colours, and values are clipped once, at the end.
+
+    Parameters
+    ----------
+    images : Tensor of floating point from 0 to 1, shape (B, 3, H, W)
+    brightness, contrast, saturation : float
+        The factor is drawn uniformly from 1 minus this (0 at least) to 1 plus this.
+    hue : float
+        The hue turns by up to this part of the circle, either way; at most 0.5.
+    probability : float
+        Of an image to be changed at all.
+
+    Returns
+    -------
+    Tensor of floating point from 0 to 1, shape (B, 3, H, W)
+
+    Raises
+    ------
+    ValueError
+        If `images` has another shape or type, or another argument is out of range.
+    """
+    _check_float(images)
+    if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= 0.5:
+        raise ValueError(
+            f"brightness, contrast and saturation must be at least 0, and hue from 0 to 0.5; got brightness={brightness}, "
+            f"contrast={contrast}, saturation={saturation}, hue={hue}"
+        )
+    chosen = _chosen(images, probability)
+    bright, sharp, full = (_uniform(images, max(0, 1 - part), 1 + part) for part in (brightness, contrast, saturation))
+    angle = _uniform(images, -hue, hue) * (2 * math.pi)
+    turn = images.new_zeros(len(images), 3, 3)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1] = turn[:, 2, 2] = full * angle.cos()
+    turn[:, 2, 1] = full * angle.sin()
+    turn[:, 1, 2] = -turn[:, 2, 1]
+    mix = _FROM_YIQ.to(images) @ turn @ _TO_YIQ.to(images) * (bright * sharp)[:, None, None]
+    # Contrast draws towards the mean grey, which neither saturation nor hue changes: it stays a constant for each image.
+    constant = _gray(images).mean((1, 2, 3)) * bright * (1 - sharp)
+    changed = torch.baddbmm(constant[:, None, None], mix, images.flatten(2)).view(images.shape)
+    return torch.where(chosen, changed.clamp(0, 1), images)
+
+
+def random_grayscale(images: Tensor, probability: float = 0.2) -> Tensor:
+    """Take the colour from some of the images, leaving their luma in all three channels.
+
+    Parameters
+    ----------
+    images : Tensor of floating point from 0 to 1, shape (B, 3, H, W)
+    probability : float
+        Of an image to be changed.
+
+    Returns
+    -------
+    Tensor of floating point from 0 to 1, shape (B, 3, H, W)
+
+    Raises
+    ------
+    ValueError
+        If `images` has another shape or type, or `probability` is out of range.
+    """
+    _check_float(images)
+    return torch.where(_chosen(images, probability), _gray(images), images)
+
+
+def augmented_view(images: Tensor) -> Tensor:
+    """A random view of each image: crop of 0.2 to 1 of its area, flip, colour jitter, grayscale; then standardised.
+
+    The steps of Chen et al. (2020) without blur, as they left it out for CIFAR-10; the strengths are the defaults here.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, 3, H, W)
+        uint8, or floating point from 0 to 1.
+
+    Returns
+    -------
+    Tensor of floating point, shape (B, 3, H, W)
+        Standardised with CIFAR-10's mean and deviation, as `normalize` does.
+
+    Raises
+    ------
+    ValueError
+        If `images` has another shape or type.
+    """
+    views = random_flip(random_resized_crop(_as_float(images), scale=(0.2, 1.0)))
+    return normalize(random_grayscale(color_jitter(views)))
+
+
+def _is_batch(images: Tensor) -> bool:
+    return images.dim() == 4 and images.shape[1] == 3
+
+
+def _check_float(images: Tensor) -> None:
+    if not _is_batch(images) or not images.is_floating_point():
+        raise ValueError(f"images must be floating point of shape (B, 3, H, W), got {tuple(images.shape)} of {images.dtype}")
+
+
+def _as_float(images: Tensor) -> Tensor:
+    if not _is_batch(images) or not (images.is_floating_point() or images.dtype == torch.uint8):
+        raise ValueError(
+            f"images must be uint8 or floating point of shape (B, 3, H, W), got {tuple(images.shape)} of {images.dtype}"
+        )
+    return images if images.is_floating_point() else images / 255
+
+
+def _colours(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError(f"mean and std must be three numbers each, those of std positive; got mean={mean}, std={std}")
+    mean, std = (torch.tensor(values, dtype=images.dtype, device=images.device).view(3, 1, 1) for values in (mean, std))
+    return mean, std
+
+
+def _uniform(images: Tensor, low: float, high: float) -> Tensor:
+    """One number for each image."""
+    return images.new_empty(len(images)).uniform_(low, high)
+
+
+def _chosen(images: Tensor, probability: float) -> Tensor:
+    """Whether each image is changed, shape (B, 1, 1, 1)."""
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability must lie between 0 and 1, got {probability}")
+    return torch.rand(len(images), 1, 1, 1, device=images.device) < probability
+
+
+def _gray(images: Tensor) -> Tensor:
+    """Luma, shape (B, 1, H, W)."""
+    return (images * _TO_YIQ[0].to(images).view(3, 1, 1)).sum(1, keepdim=True)

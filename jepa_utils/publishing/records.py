@@ -1,0 +1,212 @@
+"""Runs of record: trainings that are too long for a page, done once and kept with all that is needed to judge them.
+
+A record is a JSON file in ``results/``: for each run its method, seed, curves and scores, and for all of them settings, hardware,
+commit, package versions and checksum of the data.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from jepa_utils.files import write_whole
+from jepa_utils.data.images import image_tensor
+from jepa_utils.data.sources import LoadedData
+from jepa_utils.evaluation.collapse import collapse_report
+from jepa_utils.evaluation.probes import knn_probe, linear_probe
+from jepa_utils.models.checkpoints import save_encoder
+from jepa_utils.training.fit import THREADS, History, fit
+from jepa_utils.training.recipes import METHODS, VisionRecipe
+from jepa_utils.training.vision import ImageDataModule, encode_images
+
+__all__ = ["RecordError", "pretrain_record", "read_record"]
+
+PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "datasets", "pillow")
+DEFAULT_METHODS = ("untrained", "I-JEPA", "SIGReg", "views", "labels", "random masks", "patch 8")
+STRENGTHS = (0.01, 1.0, 100.0)  # of the penalties that a probe may choose
+WATCHED = 2000  # images whose embeddings the monitors look at
+PROBED = 10_000  # training images behind the probe after each epoch; the last probe has all of them
+
+
+class RecordError(RuntimeError):
+    """A record is missing, damaged, or of other settings than those asked for."""
+
+
+def read_record(path: Path | str) -> dict[str, Any]:
+    """Read a record.
+
+    Parameters
+    ----------
+    path : path
+        The JSON file.
+
+    Returns
+    -------
+    dict
+        "settings", "hardware", "data" and so on, and "runs", a list of dicts.
+
+    Raises
+    ------
+    RecordError
+        If it is missing or no record.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise RecordError(f"no record: {path.name} is missing; 'jepa pretrain' makes it") from problem
+    except ValueError as problem:
+        raise RecordError(f"{path.name} is damaged: {problem}") from problem
+    if not isinstance(record, dict) or not isinstance(record.get("runs"), list):
+        raise RecordError(f"{path.name} is no record: it has no list of runs")
+    return record
+
+
+def pretrain_record(
+    recipe: VisionRecipe,
+    loaded: LoadedData,
+    *,
+    profile: str,
+    folder: Path | str,
+    checkpoints: Path | str,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    say: Callable[[str], None] = print,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train each method once per seed, and write the record after every run; what is recorded already is not done again.
+
+    An interrupted run goes on from its last epoch. The encoder of each method's first seed is saved beside the record.
+
+    Parameters
+    ----------
+    recipe : VisionRecipe
+        Settings.
+    loaded : LoadedData
+        CIFAR-10 or its sample, from `load_data`.
+    profile : str
+        Name of the record: ``cifar10_PROFILE.json``.
+    folder : path
+        Where the record and the encoders go.
+    checkpoints : path
+        Where the state of a run in progress goes, which is removed when the run is done.
+    methods : sequence of str
+        Of `METHODS`.
+    say : callable
+        Told a line after each run.
+    progress : bool, default True
+        Show progress bars.
+
+    Returns
+    -------
+    dict
+        The record.
+
+    Raises
+    ------
+    ValueError
+        If a method is unknown.
+    RecordError
+        If the record that is there has other settings or data.
+    """
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise ValueError(f"methods must be some of {', '.join(METHODS)}, got {unknown}")
+    folder, checkpoints = Path(folder), Path(checkpoints)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"cifar10_{profile}.json"
+    head = {"settings": asdict(recipe), "data": loaded.provenance.sha256}
+    record = read_record(path) if path.exists() else {"profile": profile, **head, "runs": []}
+    if different := [key for key in head if record.get(key) != head[key]]:
+        raise RecordError(f"{path.name} was made with other {' and '.join(different)}; move it away to begin anew")
+    splits = {split: image_tensor(loaded.data[split]) for split in ("train", "test")}
+    for seed in range(recipe.num_seeds):
+        for method in methods:
+            if any(run["method"] == method and run["seed"] == seed for run in record["runs"]):
+                continue
+            run, encoder = _run(recipe, method, seed, splits, checkpoints / f"{profile}-{_slug(method)}-{seed}.ckpt", progress)
+            record["runs"].append(run)
+            if seed == 0:
+                card = {"what": METHODS[method], **head, **{k: v for k, v in run.items() if k != "curves"}}
+                save_encoder(encoder, folder / f"cifar10_{profile}_{_slug(method)}.safetensors", card)
+            write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
+            say(f"{method}, seed {seed}: linear probe {run['linear probe']:.3f}, {run['seconds']:.0f} s")
+    return record
+
+
+def _slug(method: str) -> str:
+    return method.lower().replace(" ", "_").replace("-", "")
+
+
+def _run(
+    recipe: VisionRecipe, method: str, seed: int, splits: dict[str, tuple[Tensor, Tensor]], checkpoint: Path, progress: bool
+) -> tuple[dict[str, Any], torch.nn.Module]:
+    (images, labels), (test_images, test_labels) = splits["train"], splits["test"]
+    torch.set_num_threads(THREADS)
+    L.seed_everything(seed, verbose=False)
+    module = recipe.training(method)
+    fit_on = min(PROBED, len(images) // 2)
+    held_out = images[-WATCHED:]  # of the training split: the test split is for the end alone
+
+    def monitor() -> dict[str, float]:
+        watched = encode_images(module.encoder, held_out)
+        fitted = encode_images(module.encoder, images[:fit_on])
+        probe = linear_probe(fitted, labels[:fit_on], watched, labels[-WATCHED:], strengths=(100.0,))
+        return {"probe": probe.score, **collapse_report(watched).to_dict()}
+
+    if method == "untrained":
+        history = History(monitors=[monitor()])
+    else:
+        data = ImageDataModule(images, labels, batch_size=recipe.batch_size, seed=seed)
+        history = fit(module, data, epochs=recipe.epochs, seed=seed, monitor=monitor, checkpoint=checkpoint, progress=progress)
+    test = encode_images(module.encoder, test_images)
+    train = encode_images(module.encoder, images)
+    scores = {}
+    for name, count in (("linear probe", len(images)), ("10 % of labels", len(images) // 10), ("1 % of labels", max(20, len(images) // 100))):
+        scores[name] = linear_probe(train[:count], labels[:count], test, test_labels, strengths=STRENGTHS).score
+    scores["nearest neighbours"] = knn_probe(train, labels, test, test_labels, neighbours=(20,)).score
+    run = {
+        "method": method,
+        "seed": seed,
+        **{name: round(score, 4) for name, score in scores.items()},
+        "seconds": round(history.seconds, 1),
+        "images": recipe.epochs * len(images) * (method != "untrained"),
+        "hardware": _hardware(module),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "commit": _commit(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "curves": {"losses": _rounded(history.losses), "monitors": [_rounded(row) for row in history.monitors]},
+    }
+    checkpoint.unlink(missing_ok=True)
+    return run, module.encoder
+
+
+def _rounded(values: dict) -> dict:
+    return {k: [float(f"{x:.5g}") for x in v] if isinstance(v, list) else float(f"{v:.5g}") for k, v in values.items()}
+
+
+def _hardware(module: torch.nn.Module) -> str:
+    device = next(module.parameters()).device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def _commit() -> str:
+    """The commit, with a plus where files that git tracks were changed since."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], check=False).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.strip() + "+" * bool(changed)

@@ -1,0 +1,115 @@
+"""Runs of record: complete, resumable, never overwritten by others, and clear about what is wrong."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from jepa_utils.data.sources import LoadedData, load_data
+from jepa_utils.models.checkpoints import load_encoder
+from jepa_utils.publishing import records
+from jepa_utils.publishing.records import RecordError, pretrain_record, read_record
+from jepa_utils.training.recipes import VisionRecipe
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    monkeypatch.setattr("jepa_utils.training.fit.THREADS", 1)
+    monkeypatch.setattr(records, "THREADS", 1)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    whole = load_data("cifar10", source="sample")
+    data = DatasetDict({split: Dataset.from_dict(whole.data[split][:300], whole.data[split].features) for split in whole.data})
+    return LoadedData(data, whole.provenance)
+
+
+@pytest.fixture
+def pretrain(loaded, tmp_path):
+    two_seeds = replace(VisionRecipe.smoke(), num_seeds=2)
+
+    def run(**options):
+        folders = dict(folder=tmp_path / "results", checkpoints=tmp_path / "checkpoints")
+        given = dict(recipe=two_seeds, loaded=loaded, profile="smoke", methods=["I-JEPA"], progress=False)
+        return pretrain_record(**{**given, **folders, **options}, say=said.append)
+
+    said = run.said = []
+    return run
+
+
+def test_record_says_all_that_is_needed_to_judge_it(pretrain, tmp_path, loaded):
+    record = pretrain(methods=["I-JEPA", "labels"])
+    assert record == read_record(tmp_path / "results" / "cifar10_smoke.json") and len(pretrain.said) == 4
+    assert [(run["method"], run["seed"]) for run in record["runs"]] == [
+        ("I-JEPA", 0), ("labels", 0), ("I-JEPA", 1), ("labels", 1),
+    ]  # fmt: skip
+    assert record["profile"] == "smoke" and record["data"] == loaded.provenance.sha256
+    assert record["settings"]["dimensions"] == VisionRecipe.smoke().dimensions
+    for run in record["runs"]:
+        assert 0 <= run["linear probe"] <= 1 and run["seconds"] > 0 and "1 threads" in run["hardware"]
+        assert {"torch", "python"} <= set(run["packages"]) and len(run["date"]) == 10 and run["commit"]
+        assert len(run["curves"]["losses"]["loss"]) == 1 and len(run["curves"]["monitors"]) == 2
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_encoder_of_the_first_seed_is_kept_with_its_card(pretrain, tmp_path):
+    record = pretrain()
+    encoder, card = load_encoder(tmp_path / "results" / "cifar10_smoke_ijepa.safetensors")
+    assert encoder.sizes["dimensions"] == VisionRecipe.smoke().dimensions
+    assert card["linear probe"] == record["runs"][0]["linear probe"] and card["seed"] == 0 and "moving average" in card["what"]
+
+
+def test_what_is_recorded_is_not_done_again_and_the_rest_is(pretrain, monkeypatch):
+    first, done = pretrain(), []
+    run = records._run
+    monkeypatch.setattr(records, "_run", lambda *a: done.append(a[1:3]) or run(*a))
+    assert pretrain() == first and done == []
+    both = pretrain(methods=["I-JEPA", "patch 8"])
+    assert done == [("patch 8", 0), ("patch 8", 1)] and [r for r in both["runs"] if r["method"] == "I-JEPA"] == first["runs"]
+
+
+def test_interrupted_run_ends_with_the_same_scores(pretrain, tmp_path, monkeypatch):
+    recipe = replace(VisionRecipe.smoke(), epochs=3, num_seeds=1)
+    whole = pretrain(recipe=recipe, folder=tmp_path / "whole")["runs"][0]
+    report, calls = records.collapse_report, []
+
+    def stop(embeddings):
+        calls.append(0)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return report(embeddings)
+
+    monkeypatch.setattr(records, "collapse_report", stop)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        pretrain(recipe=recipe)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["smoke-ijepa-0.ckpt"]
+    monkeypatch.setattr(records, "collapse_report", report)
+    again = pretrain(recipe=recipe)["runs"][0]
+    assert again["linear probe"] == whole["linear probe"] and again["curves"] == whole["curves"]
+
+
+def test_other_settings_do_not_overwrite_a_record(pretrain, tmp_path):
+    pretrain()
+    before = (tmp_path / "results" / "cifar10_smoke.json").read_text()
+    with pytest.raises(RecordError, match="cifar10_smoke.json was made with other settings; move it away"):
+        pretrain(recipe=VisionRecipe(epochs=1))
+    assert (tmp_path / "results" / "cifar10_smoke.json").read_text() == before
+
+
+def test_unknown_methods_and_missing_or_damaged_records(pretrain, tmp_path):
+    with pytest.raises(ValueError, match="methods must be some of I-JEPA"):
+        pretrain(methods=["magic"])
+    path = tmp_path / "record.json"
+    with pytest.raises(RecordError, match="record.json is missing; 'jepa pretrain' makes it"):
+        read_record(path)
+    for text, message in (("{", "is damaged"), ("[]", "is no record"), (json.dumps({"runs": 1}), "is no record")):
+        path.write_text(text)
+        with pytest.raises(RecordError, match=message):
+            read_record(path)
+
+
+def test_untrained_encoder_is_measured_and_not_trained(pretrain):
+    run = pretrain(methods=["untrained"])["runs"][0]
+    assert run["seconds"] == run["images"] == 0 and run["curves"]["losses"] == {} and len(run["curves"]["monitors"]) == 1
