@@ -47,8 +47,9 @@ def test_record_says_all_that_is_needed_to_judge_it(pretrain, tmp_path, loaded):
     ]  # fmt: skip
     assert record["profile"] == "smoke" and record["data"] == loaded.provenance.sha256
     assert record["settings"]["dimensions"] == VisionRecipe.smoke().dimensions
+    assert "context encoder" in record["runs"][0]["scores"] and "context encoder" not in record["runs"][1]["scores"]
     for run in record["runs"]:
-        assert 0 <= run["linear probe"] <= 1 and run["seconds"] > 0 and "1 threads" in run["hardware"]
+        assert all(0 <= score <= 1 for score in run["scores"].values()) and run["seconds"] > 0 and "1 threads" in run["hardware"]
         assert {"torch", "python"} <= set(run["packages"]) and len(run["date"]) == 10 and run["commit"]
         assert len(run["curves"]["losses"]["loss"]) == 1 and len(run["curves"]["monitors"]) == 2
     assert list((tmp_path / "checkpoints").iterdir()) == []
@@ -58,7 +59,7 @@ def test_encoder_of_the_first_seed_is_kept_with_its_card(pretrain, tmp_path):
     record = pretrain()
     encoder, card = load_encoder(tmp_path / "results" / "cifar10_smoke_ijepa.safetensors")
     assert encoder.sizes["dimensions"] == VisionRecipe.smoke().dimensions
-    assert card["linear probe"] == record["runs"][0]["linear probe"] and card["seed"] == 0 and "moving average" in card["what"]
+    assert card["scores"] == record["runs"][0]["scores"] and card["seed"] == 0 and "moving average" in card["what"]
 
 
 def test_what_is_recorded_is_not_done_again_and_the_rest_is(pretrain, monkeypatch):
@@ -87,7 +88,7 @@ def test_interrupted_run_ends_with_the_same_scores(pretrain, tmp_path, monkeypat
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["smoke-ijepa-0.ckpt"]
     monkeypatch.setattr(records, "collapse_report", report)
     again = pretrain(recipe=recipe)["runs"][0]
-    assert again["linear probe"] == whole["linear probe"] and again["curves"] == whole["curves"]
+    assert again["scores"] == whole["scores"] and again["curves"] == whole["curves"]
 
 
 def test_other_settings_do_not_overwrite_a_record(pretrain, tmp_path):

@@ -35,9 +35,9 @@ __all__ = ["RecordError", "pretrain_record", "read_record"]
 
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "datasets", "pillow")
 DEFAULT_METHODS = ("untrained", "I-JEPA", "SIGReg", "views", "labels", "random masks", "patch 8")
-STRENGTHS = (0.01, 1.0, 100.0)  # of the penalties that a probe may choose
+STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)  # of the penalties that a probe may choose
 WATCHED = 2000  # images whose embeddings the monitors look at
-PROBED = 10_000  # training images behind the probe after each epoch; the last probe has all of them
+PROBED = 20_000  # training images, with their labels, behind the probe at the end
 
 
 class RecordError(RuntimeError):
@@ -140,7 +140,7 @@ def pretrain_record(
                 card = {"what": METHODS[method], **head, **{k: v for k, v in run.items() if k != "curves"}}
                 save_encoder(encoder, folder / f"cifar10_{profile}_{_slug(method)}.safetensors", card)
             write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
-            say(f"{method}, seed {seed}: linear probe {run['linear probe']:.3f}, {run['seconds']:.0f} s")
+            say(f"{method}, seed {seed}: linear probe {run['scores']['linear probe']:.3f}, {run['seconds']:.0f} s")
     return record
 
 
@@ -155,30 +155,36 @@ def _run(
     torch.set_num_threads(THREADS)
     L.seed_everything(seed, verbose=False)
     module = recipe.training(method)
-    fit_on = min(PROBED, len(images) // 2)
-    held_out = images[-WATCHED:]  # of the training split: the test split is for the end alone
+    watched = min(WATCHED, len(images) // 4)  # the last ones; the test split is for the end alone
+    fitted = slice(-3 * watched, -watched)
 
     def monitor() -> dict[str, float]:
-        watched = encode_images(module.encoder, held_out)
-        fitted = encode_images(module.encoder, images[:fit_on])
-        probe = linear_probe(fitted, labels[:fit_on], watched, labels[-WATCHED:], strengths=(100.0,))
-        return {"probe": probe.score, **collapse_report(watched).to_dict()}
+        encoder = getattr(module, "trained", module.encoder)
+        held_out = encode_images(encoder, images[-watched:])
+        train = encode_images(encoder, images[fitted])
+        probe = linear_probe(train, labels[fitted], held_out, labels[-watched:], strengths=(1e-2,))
+        return {"probe": probe.score, **collapse_report(held_out).to_dict()}
 
     if method == "untrained":
         history = History(monitors=[monitor()])
     else:
         data = ImageDataModule(images, labels, batch_size=recipe.batch_size, seed=seed)
         history = fit(module, data, epochs=recipe.epochs, seed=seed, monitor=monitor, checkpoint=checkpoint, progress=progress)
-    test = encode_images(module.encoder, test_images)
-    train = encode_images(module.encoder, images)
+    encoder = getattr(module, "trained", module.encoder)
+    train, test = encode_images(encoder, images[:PROBED]), encode_images(encoder, test_images)
     scores = {}
-    for name, count in (("linear probe", len(images)), ("10 % of labels", len(images) // 10), ("1 % of labels", max(20, len(images) // 100))):
-        scores[name] = linear_probe(train[:count], labels[:count], test, test_labels, strengths=STRENGTHS).score
-    scores["nearest neighbours"] = knn_probe(train, labels, test, test_labels, neighbours=(20,)).score
+    for name, count in (("linear probe", len(train)), ("10 % of labels", len(images) // 10), ("1 % of labels", len(images) // 100)):
+        count = max(20, count)  # the sample is small
+        probe = linear_probe(train[:count], labels[:count], test, test_labels, strengths=STRENGTHS)
+        scores[name] = probe.score
+    scores["nearest neighbours"] = knn_probe(train, labels[:PROBED], test, test_labels, neighbours=(20,)).score
+    if encoder is not module.encoder and method != "untrained":
+        train, test = encode_images(module.encoder, images[:PROBED]), encode_images(module.encoder, test_images)
+        scores["context encoder"] = linear_probe(train, labels[:PROBED], test, test_labels, strengths=STRENGTHS).score
     run = {
         "method": method,
         "seed": seed,
-        **{name: round(score, 4) for name, score in scores.items()},
+        "scores": {name: round(score, 4) for name, score in scores.items()},
         "seconds": round(history.seconds, 1),
         "images": recipe.epochs * len(images) * (method != "untrained"),
         "hardware": _hardware(module),
@@ -188,7 +194,7 @@ def _run(
         "curves": {"losses": _rounded(history.losses), "monitors": [_rounded(row) for row in history.monitors]},
     }
     checkpoint.unlink(missing_ok=True)
-    return run, module.encoder
+    return run, encoder
 
 
 def _rounded(values: dict) -> dict:

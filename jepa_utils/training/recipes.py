@@ -29,10 +29,10 @@ class VisionRecipe:
     """Settings of a training on CIFAR-10: sizes of the networks, length, optimiser, masks."""
 
     patch: int = 4  # side of a patch, in pixels: 64 patches per image
-    dimensions: int = 128  # D, width of the encoder's tokens
-    layers: int = 4  # transformer layers of the encoder
-    heads: int = 4  # attention heads of encoder and predictor
-    predictor_width: int = 64  # width of the predictor's tokens
+    dimensions: int = 96  # D, width of the encoder's tokens
+    layers: int = 3  # transformer layers of the encoder
+    heads: int = 3  # attention heads of encoder and predictor
+    predictor_width: int = 48  # width of the predictor's tokens
     predictor_layers: int = 2  # its transformer layers
     batch_size: int = 64  # B, images per step
     learning_rate: float = 1e-3  # of AdamW at its highest
@@ -45,7 +45,7 @@ class VisionRecipe:
     view_weight: float = 0.05  # lambda, on the views
     view_keep: float = 0.5  # share of its patches that is seen of each view
     num_slices: int = 256  # SIGReg's directions
-    epochs: int = 4  # passes over the training images
+    epochs: int = 2  # passes over the training images
     num_seeds: int = 3  # runs of each method
 
     @classmethod

@@ -222,6 +222,11 @@ class MaskedJEPA(_ImageTraining):
         self.ema_decay, self.sigreg_weight, self.num_slices, self.crop = ema_decay, sigreg_weight, num_slices, crop
         self.target = target
 
+    @property
+    def trained(self) -> ViT:
+        """What the training was for: the moving average where there is one, as in the paper; else the encoder."""
+        return self.target_encoder.average if self.target == "ema" else self.encoder
+
     def losses(self, images: Tensor, masks: PatchMasks) -> dict[str, Tensor]:
         """The loss and its parts, for standardised images (B, 3, S, S) and their masks."""
         seen, hidden = masks.context, masks.targets.flatten(1)  # (B, K), (B, T)
