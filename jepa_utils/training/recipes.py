@@ -34,7 +34,7 @@ class VisionRecipe:
     heads: int = 3  # attention heads of encoder and predictor
     predictor_width: int = 48  # width of the predictor's tokens
     predictor_layers: int = 2  # its transformer layers
-    batch_size: int = 64  # B, images per step
+    batch_size: int = 32  # B, images per step
     learning_rate: float = 1e-3  # of AdamW at its highest
     weight_decay: float = 0.05  # of AdamW
     warmup: float = 0.1  # share of the training in which the learning rate rises
@@ -45,7 +45,7 @@ class VisionRecipe:
     view_weight: float = 0.05  # lambda, on the views
     view_keep: float = 0.5  # share of its patches that is seen of each view
     num_slices: int = 256  # SIGReg's directions
-    epochs: int = 2  # passes over the training images
+    epochs: int = 1  # passes over the training images
     num_seeds: int = 3  # runs of each method
 
     @classmethod
