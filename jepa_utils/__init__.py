@@ -1,8 +1,10 @@
 """What the chapters of the Runnable JEPA Book share. Every name here is public and documented on the API page."""
 
+from jepa_utils.data.captions import CLASS_TEMPLATES, CaptionTokenizer, caption_table, class_captions
 from jepa_utils.data.images import (
     augmented_view,
     color_jitter,
+    decode_images,
     denormalize,
     image_tensor,
     normalize,
@@ -11,7 +13,14 @@ from jepa_utils.data.images import (
     random_resized_crop,
 )
 from jepa_utils.data.masking import PatchMasks, coverage, multiblock_masks, random_masks
-from jepa_utils.data.samples import sample_articles, sample_images, sample_reviews, sample_shakespeare
+from jepa_utils.data.samples import (
+    sample_articles,
+    sample_images,
+    sample_photos,
+    sample_reviews,
+    sample_shakespeare,
+)
+from jepa_utils.data.scenes import Scenes, scene_caption, scenes
 from jepa_utils.data.sources import load_data
 from jepa_utils.data.spiral import Spiral, curve_neighbours, space_neighbours, spiral
 from jepa_utils.data.streams import stream_data
@@ -35,6 +44,7 @@ from jepa_utils.models.ema import EMA
 from jepa_utils.models.mlp import MLP
 from jepa_utils.models.predictors import PatchPredictor
 from jepa_utils.models.text import TextDecoder, TextEncoder, WindowEncoder
+from jepa_utils.models.vision_language import CrossPredictor, QueryPredictor
 from jepa_utils.models.vit import ViT, patchify, position_grid
 from jepa_utils.objectives.infonce import InfoNCE, alignment, info_nce, uniformity
 from jepa_utils.objectives.sigreg import SIGReg, WeakSIGReg, epps_pulley, sigreg, weak_sigreg
@@ -44,16 +54,22 @@ from jepa_utils.plots import figure_style, plot_dots, plot_map, plot_runs, show_
 from jepa_utils.publishing.claims import claims_table, glue, open_chapter, record
 from jepa_utils.publishing.listing import show_source
 from jepa_utils.publishing.records import pretrain_record, read_record
+from jepa_utils.training.captions import CaptionDataModule, CaptionTraining, TokenJEPA
 from jepa_utils.training.fit import fit, neighbour_batches, tensor_batches
 from jepa_utils.training.modules import JEPA, DecoderTraining, MaskedLM
 from jepa_utils.training.recipes import VisionRecipe
 from jepa_utils.training.vision import ClassTraining, ImageDataModule, MaskedJEPA, ViewJEPA, encode_images
 
 __all__ = [
+    "CLASS_TEMPLATES",
     "EMA",
     "JEPA",
     "MLP",
+    "CaptionDataModule",
+    "CaptionTokenizer",
+    "CaptionTraining",
     "ClassTraining",
+    "CrossPredictor",
     "DecoderTraining",
     "ImageDataModule",
     "InfoNCE",
@@ -61,11 +77,14 @@ __all__ = [
     "MaskedLM",
     "PatchMasks",
     "PatchPredictor",
+    "QueryPredictor",
     "SIGReg",
+    "Scenes",
     "SpanDataModule",
     "Spiral",
     "TextDecoder",
     "TextEncoder",
+    "TokenJEPA",
     "VICReg",
     "ViT",
     "ViewJEPA",
@@ -77,13 +96,16 @@ __all__ = [
     "alignment",
     "augmented_view",
     "base_rate",
+    "caption_table",
     "claims_table",
+    "class_captions",
     "collapse_report",
     "color_jitter",
     "context_windows",
     "covariance_penalty",
     "coverage",
     "curve_neighbours",
+    "decode_images",
     "denormalize",
     "effective_rank",
     "encode_images",
@@ -121,9 +143,12 @@ __all__ = [
     "record",
     "sample_articles",
     "sample_images",
+    "sample_photos",
     "sample_reviews",
     "sample_shakespeare",
     "save_encoder",
+    "scene_caption",
+    "scenes",
     "show_figure",
     "show_player",
     "show_source",

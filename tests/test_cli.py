@@ -159,6 +159,7 @@ def test_data_commands_on_a_data_set_of_the_hub(tmp_path, monkeypatch):
     rows = {line.split()[1]: line for line in jepa("data", "list").output.splitlines() if "│" in line}
     assert "in the mirror, without split 'train', 'validation'" in rows["rotten-tomatoes"]
     assert "sample" in rows["wikitext-2"] and "cannot be reached" in rows["wikitext-2"]
+    assert "Flickr8k" in rows["flickr8k"] and "sample" in rows["flickr8k"]
     assert jepa("data", "check").exit_code == 0
     (tmp_path / "mirror" / name).write_bytes(b"changed")
     result = jepa("data", "check", "rotten-tomatoes")

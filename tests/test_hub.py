@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader
 
 from jepa_utils.data._hub import DataUnavailableError, DataWarning, SampleDataWarning
-from jepa_utils.data.samples import IMAGE_LABELS, sample_articles, sample_images, sample_reviews
+from jepa_utils.data.samples import IMAGE_LABELS, sample_articles, sample_images, sample_photos, sample_reviews
 from jepa_utils.data.sources import DATASETS, Provenance, check_data, fetch_data, list_data, load_data
 from jepa_utils.data.streams import STREAMS, stream_data
 
@@ -33,6 +33,7 @@ TEST = f"{REPO.name}/wikitext-2-v1/test-00000-of-00001.parquet"
 ALL = [*SHARDS, VALIDATION, TEST]
 REVIEWS = DATASETS["rotten-tomatoes"].repo
 PICTURES = DATASETS["cifar10"].repo
+PHOTOS = DATASETS["flickr8k"].repo
 STREAM = STREAMS["fineweb-edu"].repo
 MIRROR = os.environ.get("JEPA_DATA_MIRROR")  # as it was before the tests take it away
 
@@ -323,6 +324,76 @@ def test_sample_of_images(mirror):
     assert loaded.data["test"].features == Features(img=Image(), label=ClassLabel(names=list(IMAGE_LABELS)))
     assert loaded.data["test"][0]["img"].size == (32, 32) and len(loaded.truth["test"]["shape"]) == 500
     assert check_data("cifar10")[2].sha256 == loaded.provenance.sha256  # of another sample, so it is the same again
+
+
+# Photographs with captions
+
+
+@pytest.fixture(scope="module")
+def photo_files() -> dict[str, bytes]:
+    """Flickr8k as on the hub: train in two shards, and a checksum in every file's name."""
+    splits, _ = sample_photos(numbers=(4, 2, 3))
+    halves = [{name: values[rows] for name, values in splits["train"].items()} for rows in (slice(2), slice(2, 4))]
+    return {
+        f"{PHOTOS.name}/data/{file}.parquet": parquet_bytes(**columns)
+        for file, columns in {
+            "train-00000-of-00002-2f8f6bfa852eac4b": halves[0],
+            "train-00001-of-00002-2173151d8cd6c7fb": halves[1],
+            "validation-00000-of-00001-7025a2b596f14b7b": splits["validation"],
+            "test-00000-of-00001-42a2661d12c73e48": splits["test"],
+        }.items()
+    }
+
+
+def test_photographs_of_the_hub(hub, photo_files, monkeypatch):
+    hub.revision, hub.files = PHOTOS.revision, dict(photo_files)
+    loaded = load_data("flickr8k")
+    provenance = loaded.provenance
+    assert (provenance.origin, provenance.rows, provenance.version) == ("hub", 9, "revision 56f58c96")
+    splits, _ = sample_photos(numbers=(4, 2, 3))
+    assert {split: table["caption_4"][:] for split, table in loaded.data.items()} == {
+        split: columns["caption_4"] for split, columns in splits.items()
+    }
+    assert loaded.data["train"].features == Features(image=Image(), **{f"caption_{k}": Value("string") for k in range(5)})
+    assert sorted(hub.downloads) == sorted(photo_files)
+    cut_off(monkeypatch)
+    assert load_data("flickr8k").provenance == provenance  # from the cache
+    assert [check.status for check in check_data("flickr8k")] == ["missing", "ok", "ok"]
+
+
+def test_photographs_that_are_not_all_there(mirror, hub, photo_files):
+    first, _, _, test = photo_files
+    fill(mirror, {name: photo_files[name] for name in (first, test)})
+    assert load_data("flickr8k", splits=["test"]).provenance.rows == 3
+    with pytest.raises(DataUnavailableError, match="only 1 of 2 shards of split 'train' of jxie/flickr8k in the mirror"):
+        load_data("flickr8k", source="mirror")
+    with pytest.raises(DataUnavailableError, match="no split 'validation' of jxie/flickr8k in the mirror"):
+        load_data("flickr8k", source="mirror", splits=["validation"])
+    hub.revision, hub.files = PHOTOS.revision, {test: photo_files[test]}
+    with pytest.raises(DataUnavailableError, match="'flickr8k' cannot be had from the hub: no split 'train', 'validation'"):
+        fetch_data("flickr8k")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda columns: columns.pop("caption_4"), lambda columns: columns.update(caption_0=[[1.5]] * 2)],
+    ids=["no caption", "type"],
+)
+def test_photograph_files_that_cannot_be_read(mirror, change):
+    columns = sample_photos(numbers=(1, 2, 1))[0]["validation"]
+    change(columns)
+    fill(mirror, {f"{PHOTOS.name}/data/validation.parquet": parquet_bytes(**columns)})
+    with pytest.raises(DataUnavailableError, match="validation.* cannot be read as parquet .*image, caption_0, .*, caption_4"):
+        load_data("flickr8k", source="mirror")
+
+
+def test_sample_of_photographs(mirror):
+    fill(mirror, {f"{PHOTOS.name}/data/test-00000-of-00001.parquet": b"damaged"})
+    with pytest.warns(DataWarning, match="mirror passed over"), pytest.warns(SampleDataWarning, match="NOT THE REAL DATA"):
+        loaded = load_data("flickr8k")
+    assert {split: table.num_rows for split, table in loaded.data.items()} == {"train": 600, "validation": 100, "test": 200}
+    assert loaded.data["test"][0]["image"].size == (32, 32) and len(loaded.truth["test"]["shape"]) == 200
+    assert check_data("flickr8k")[2].sha256 == loaded.provenance.sha256
 
 
 def test_forced_mirror_that_is_not_set():
@@ -632,3 +703,6 @@ def test_the_real_data_of_the_mirror(monkeypatch):
     assert {split: Counter(table["label"]) for split, table in pictures.data.items()} == {
         split: {label: number for label in range(10)} for split, number in (("train", 5000), ("test", 1000))
     }
+    photos = load_data("flickr8k", source="mirror")
+    assert {split: table.num_rows for split, table in photos.data.items()} == {"train": 6000, "validation": 1000, "test": 1000}
+    assert photos.data["test"]["caption_4"][0] == "Two dogs playing in the snow ."

@@ -17,6 +17,7 @@ from jepa_utils.data.images import (
     CIFAR10_STD,
     augmented_view,
     color_jitter,
+    decode_images,
     denormalize,
     image_tensor,
     normalize,
@@ -88,6 +89,20 @@ def test_rows_as_the_table_orders_them_and_columns_by_name(sample):
     assert torch.equal(few, images[[7, 3, 3]]) and torch.equal(fewer, labels[[7, 3, 3]])
     plain = Dataset.from_dict({"img": [image["bytes"] for image in columns["picture"]], "label": columns["kind"]})
     assert torch.equal(image_tensor(plain)[0], images)
+
+
+def test_one_column_is_decoded_as_the_whole_table(sample):
+    whole = table([image["bytes"] for image in sample[0]["test"]["img"][:5]])
+    images = decode_images(whole, "img")
+    assert torch.equal(images, image_tensor(whole)[0]) and images.is_contiguous()
+    halved = decode_images(whole, "img", size=16)
+    assert halved.dtype == torch.uint8 and halved.shape == (5, 3, 16, 16)
+    blurred = torch.nn.functional.avg_pool2d(images.float(), 2)
+    assert (halved - blurred).abs().mean() < 8  # of 255: the noise is what differs
+    with pytest.raises(ValueError, match="image must be one of the table's columns img, label; got 'image'"):
+        decode_images(whole, "image")
+    with pytest.raises(ValueError, match="row 1 of column 'img' cannot be decoded: no image of a known format"):
+        decode_images(table([encoded(np.zeros((2, 2, 3), np.uint8)), b"no image"]), "img", size=2)
 
 
 @pytest.mark.parametrize(

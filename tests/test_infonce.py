@@ -7,7 +7,9 @@ import pytest
 import torch
 from processes import model, on_two_processes, samples
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from jepa_utils.objectives import infonce
 from jepa_utils.objectives.infonce import InfoNCE, alignment, info_nce, uniformity
 
 N, D = 9, 4
@@ -137,6 +139,127 @@ def test_a_query_without_negatives_costs_nothing():
     assert (q.grad[3] == 0).all() and q.grad.isfinite().all() and (q.grad[[0, 1, 2, 4]].norm(dim=1) > 0).all()
 
 
+# ---- some rows at a time -------------------------------------------------------------------------------------------------
+
+
+def plain_one_way(logits, positives):
+    if positives is None:
+        return F.cross_entropy(logits, torch.arange(len(logits)))
+    losses = []
+    for row, right in zip(logits, positives):
+        contests = torch.stack([torch.cat([row[j : j + 1], row[~right]]) for j in right.nonzero()[:, 0]])
+        losses.append(F.cross_entropy(contests, torch.zeros(len(contests), dtype=torch.long)))
+    return torch.stack(losses).mean()
+
+
+def plain(q, k, temperature, positives, symmetric):
+    logits = cosines(q, k) / temperature
+    there = plain_one_way(logits, positives)
+    return (there + plain_one_way(logits.T, None if positives is None else positives.T)) / 2 if symmetric else there
+
+
+def several_each(m):
+    positives = blocks(m=m)
+    positives[0] = True  # no negative at all
+    return positives
+
+
+@pytest.mark.parametrize("chunk", [2**20, 4 * N, 3 * N - 1, 1], ids=["all", "4 rows", "2 rows", "1 row"])
+@pytest.mark.parametrize("learned", [False, True], ids=["fixed", "learned"])
+@pytest.mark.parametrize("symmetric", [False, True], ids=["one way", "symmetric"])
+@pytest.mark.parametrize("m, several", [(N, False), (N, True), (5, True), (14, True)])
+def test_value_and_gradient_are_those_of_the_plain_formula(m, several, symmetric, learned, chunk, monkeypatch):
+    monkeypatch.setattr(infonce, "_CHUNK", chunk)
+    q, k = (x.requires_grad_() for x in pair(m=m))
+    tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=learned)
+    positives = several_each(m) if several else None
+    leaves = [q, k, tau] if learned else [q, k]
+    found = info_nce(q, k, temperature=tau, positives=positives, symmetric=symmetric)
+    expected = plain(q, k, tau, positives, symmetric)
+    assert torch.allclose(found, expected, rtol=1e-13)
+    slopes = zip(torch.autograd.grad(3 * found, leaves), torch.autograd.grad(3 * expected, leaves), strict=True)
+    assert all(torch.allclose(ours, theirs, rtol=1e-12, atol=1e-14) for ours, theirs in slopes)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("side", [0, 1], ids=["queries", "keys"])
+def test_gradient_of_one_side_alone(side, several):
+    both, one = [x.requires_grad_() for x in pair()], list(pair())
+    one[side].requires_grad_()
+    positives = blocks() if several else None
+    for batches in (both, one):
+        info_nce(*batches, positives=positives).backward()
+    assert torch.allclose(one[side].grad, both[side].grad, rtol=1e-13) and one[1 - side].grad is None
+
+
+class Recorder(TorchDispatchMode):
+    """The largest tensor of numbers that an operation returns, and how many matrix products there are."""
+
+    largest = products = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.products += func._schema.name in ("aten::mm", "aten::addmm", "aten::addmm_")
+        for x in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(x, torch.Tensor) and x.is_floating_point():
+                self.largest = max(self.largest, x.numel())
+        return result
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_no_array_of_all_logits_is_formed(several, monkeypatch):
+    n, d, chunk = 200, 8, 3000
+    monkeypatch.setattr(infonce, "_CHUNK", chunk)
+    q, k = (x.requires_grad_() for x in pair(n, d))
+    positives = blocks(n, n, 7) if several else None
+    with Recorder() as ours:
+        info_nce(q, k, positives=positives).backward()
+    assert n * d < ours.largest == chunk
+    with Recorder() as theirs:
+        plain(q, k, 0.07, None, True).backward()
+    assert theirs.largest == n * n
+
+
+def test_without_gradient_none_is_computed():
+    q, k = pair()
+    with Recorder() as value:
+        expected = info_nce(q, k)
+    assert value.products == 2  # the logits, both ways
+    q.requires_grad_()
+    with Recorder() as gradient:
+        info_nce(q, k)
+    assert gradient.products == 4
+    with Recorder() as value, torch.no_grad():
+        assert info_nce(q, k) == expected
+    assert value.products == 2
+
+
+@pytest.mark.parametrize("positives", [None, blocks()], ids=["one", "several"])
+def test_a_second_gradient_is_an_error_and_not_a_wrong_number(positives):
+    q, k = (x.requires_grad_() for x in pair())
+    value = info_nce(q, k, positives=positives)
+    with pytest.raises(RuntimeError, match="once, not twice.*create_graph"):
+        torch.autograd.grad(value, q, create_graph=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("positives", [None, blocks()], ids=["one", "several"])
+def test_extreme_temperatures_do_not_overflow(positives, dtype):
+    q, k = (x.requires_grad_() for x in pair(dtype=dtype))
+    value = info_nce(q, k, temperature=1e-3, positives=positives)
+    assert torch.allclose(value, plain(q, k, 1e-3, positives, True), rtol=1e-5 if dtype == torch.float32 else 1e-12)
+    value.backward()
+    assert q.grad.isfinite().all() and k.grad.isfinite().all() and q.grad.norm() > 0
+    # all partners opposite to where all the others are: 1000 - (-1000), and the log of how many the others are
+    away, count = torch.ones(N, D, dtype=dtype), N - 1
+    away[0] = -1
+    right = torch.zeros(N, N, dtype=torch.bool)
+    right[:, 0] = True
+    found = info_nce(-away[:1].expand(N, D), away, temperature=1e-3, positives=right, symmetric=False)
+    assert found.item() == pytest.approx(2000 + math.log(count), rel=1e-6)
+    assert info_nce(*pair(), temperature=1e6, symmetric=False).item() == pytest.approx(math.log(N), abs=1e-5)
+
+
 # ---- temperature, precision, gradient ------------------------------------------------------------------------------------
 
 
@@ -148,6 +271,17 @@ def test_temperature_may_be_a_tensor_with_gradient():
     value.backward()
     slope = (info_nce(q, k, temperature=0.3 + 1e-5) - info_nce(q, k, temperature=0.3 - 1e-5)) / 2e-5
     assert tau.grad.item() == pytest.approx(slope.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_temperature_of_another_precision_changes_none(dtype, shape):
+    q, k = pair(dtype=torch.float32)
+    tau = torch.full(shape, 0.25, dtype=dtype, requires_grad=True)
+    value = info_nce(q, k, temperature=tau)
+    assert value.dtype == torch.float32 and value.shape == () and torch.allclose(value, info_nce(q, k, temperature=0.25))
+    value.backward()
+    assert tau.grad.shape == shape and tau.grad.dtype == dtype and tau.grad != 0
 
 
 def test_a_learned_temperature_gives_no_warning():
@@ -196,7 +330,7 @@ def test_gradcheck():
     tau = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda q, k, tau: info_nce(q, k, temperature=tau), (q, k, tau))
     positives = blocks(6, 6, 2)
-    assert torch.autograd.gradcheck(lambda q, k: info_nce(q, k, temperature=0.4, positives=positives), (q, k))
+    assert torch.autograd.gradcheck(lambda q, k, tau: info_nce(q, k, temperature=tau, positives=positives), (q, k, tau))
     assert torch.autograd.gradcheck(alignment, (q, k))
     assert torch.autograd.gradcheck(uniformity, q)
 
@@ -334,7 +468,13 @@ def _halves_one_way(h):
     return info_nce(h[:, :3], h[:, 3:], symmetric=False, temperature=0.5)
 
 
-@pytest.mark.parametrize("objective", [_halves, _halves_one_way])
+def _halves_in_chunks(h):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(infonce, "_CHUNK", 3 * 40)  # three rows at a time, and the last two
+        return info_nce(h[:, :3], h[:, 3:])
+
+
+@pytest.mark.parametrize("objective", [_halves, _halves_one_way, _halves_in_chunks])
 def test_two_processes_share_their_negatives(objective, tmp_path):
     sizes = [20, 20]
     found = on_two_processes(objective, sizes, tmp_path)

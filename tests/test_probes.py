@@ -213,3 +213,14 @@ def test_probes_reject_bad_input(probe, settings, change, words):
 def test_settings_out_of_range_are_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_classes_in_a_narrow_direction_of_a_wide_cloud_are_found():
+    """As in mean tokens of untrained networks: nearly everything varies together, and lbfgs stops before it gets to the rest."""
+    draw = torch.Generator().manual_seed(0)
+    common = torch.randn(1200, 1, generator=draw)
+    labels = torch.randint(3, (1200,), generator=draw)
+    narrow = torch.nn.functional.one_hot(labels, 3) + 0.1 * torch.randn(1200, 3, generator=draw)
+    x = common + 1e-3 * torch.cat([narrow, torch.randn(1200, 13, generator=draw)], dim=1)
+    found = linear_probe(x[:800], labels[:800], x[800:], labels[800:], strengths=(1e-4, 1.0))
+    assert found.score > 0.95 and found.setting == 1e-4

@@ -85,8 +85,11 @@ def test_interrupted_run_ends_with_the_same_scores(pretrain, tmp_path, monkeypat
     monkeypatch.setattr(records, "collapse_report", stop)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         pretrain(recipe=recipe)
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["smoke-ijepa-0.ckpt"]
     monkeypatch.setattr(records, "collapse_report", report)
+    (left,) = (tmp_path / "checkpoints").iterdir()
+    assert left.match("smoke-ijepa-0-*.ckpt")
+    other = pretrain(recipe=replace(recipe, dimensions=16), folder=tmp_path / "other")  # not stopped, nor led astray, by what is left
+    assert other["runs"][0]["curves"]["losses"] != whole["curves"]["losses"] and left.exists()
     again = pretrain(recipe=recipe)["runs"][0]
     assert again["scores"] == whole["scores"] and again["curves"] == whole["curves"]
 

@@ -191,7 +191,8 @@ def test_sample_is_the_same_every_time_and_carries_truth(recwarn):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"name must be one of cifar10, rotten-tomatoes, shakespeare, wikitext-2; got 'marlowe'"):
+    known = "cifar10, flickr8k, rotten-tomatoes, shakespeare, wikitext-2"
+    with pytest.raises(ValueError, match=f"name must be one of {known}; got 'marlowe'"):
         load_data("marlowe")
     with pytest.raises(ValueError, match=r"source must be None or one of mirror, hub, sample; got 'web'"):
         load_data("shakespeare", source="web")

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from jepa_utils.models.predictors import PatchPredictor
 from jepa_utils.models.vit import ViT
 from jepa_utils.objectives.sigreg import sigreg
 from jepa_utils.training.fit import fit
-from jepa_utils.training.recipes import METHODS, VisionRecipe
+from jepa_utils.training.recipes import METHODS, RECIPES, VisionRecipe
 from jepa_utils.training.vision import ClassTraining, ImageDataModule, MaskedJEPA, ViewJEPA, encode_images
 
 
@@ -271,3 +272,9 @@ def test_masks_of_the_other_kind_fit_as_well():
     module = small()
     x = torch.randn(6, 3, 32, 32)
     assert module.losses(x, random_masks(6, (4, 4)))["loss"].isfinite()
+
+
+def test_every_named_recipe_is_one_and_the_long_one_differs_by_its_length_alone():
+    assert all(isinstance(getattr(VisionRecipe, name)(), VisionRecipe) for name in RECIPES)
+    laptop, long = VisionRecipe.laptop(), VisionRecipe.long()
+    assert replace(long, epochs=laptop.epochs, num_seeds=laptop.num_seeds) == laptop and long.epochs > laptop.epochs

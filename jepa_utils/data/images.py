@@ -1,7 +1,7 @@
 """Images as tensors, and batched random views of them.
 
-Everything but `image_tensor` works on whole batches, on the device where they lie, and every image of a batch gets a draw of
-its own. Draws come from torch's global generator of that device, so `torch.manual_seed` repeats them.
+Everything but `image_tensor` and `decode_images` works on whole batches, on the device where they lie, and every image of a
+batch gets a draw of its own. Draws come from torch's global generator of that device, so `torch.manual_seed` repeats them.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:  # slow to import
     import datasets
+    import pyarrow
 
 __all__ = [
     "CIFAR10_MEAN",
     "CIFAR10_STD",
     "augmented_view",
     "color_jitter",
+    "decode_images",
     "denormalize",
     "image_tensor",
     "normalize",
@@ -65,29 +67,54 @@ def image_tensor(table: datasets.Dataset, *, image: str = "img", label: str = "l
         from the first; the message names its row.
     """
     import pyarrow
-    import pyarrow.compute
 
-    names = getattr(table, "column_names", None)
-    if not isinstance(names, list):  # of a DatasetDict it is a dictionary
-        raise ValueError(f"table must be a datasets.Dataset, one split; got {type(table).__name__}")
-    for argument, name in (("image", image), ("label", label)):
-        if name not in names:
-            raise ValueError(f"{argument} must be one of the table's columns {', '.join(names)}; got {name!r}")
-    if not len(table):
-        raise ValueError("table must have at least one row, got none")
-    columns = table.select_columns(list({image, label})).with_format("arrow")[:]  # the files, not decoded
-    files, labels = columns[image], columns[label]
-    if pyarrow.types.is_struct(files.type) and files.type.get_field_index("bytes") >= 0:
-        files = pyarrow.compute.struct_field(files, "bytes")
-    if not (pyarrow.types.is_binary(files.type) or pyarrow.types.is_large_binary(files.type)):
-        raise ValueError(f"image must be a column of image files, got {image!r} of type {files.type}")
+    labels = arrow_column(table, "label", label)
     if not pyarrow.types.is_integer(labels.type) or labels.null_count:
         raise ValueError(
             f"label must be a column of whole numbers, got {label!r} of type {labels.type} with {labels.null_count} missing"
         )
+    return decode_images(table, image), torch.from_numpy(labels.to_numpy().astype(np.int64))
+
+
+def decode_images(table: datasets.Dataset, image: str, *, size: int | None = None) -> Tensor:
+    """Decode one column of image files into memory, once.
+
+    Parameters
+    ----------
+    table : datasets.Dataset
+        One split; any image format that Pillow reads.
+    image : str
+        Name of the column.
+    size : int, optional
+        Height and width of the result S: the largest square in the middle of each image is resized, bicubically. None
+        leaves the images as they are; then all must have the same size.
+
+    Returns
+    -------
+    Tensor of uint8, shape (N, 3, H, W) or (N, 3, S, S)
+        Red, green, blue.
+
+    Raises
+    ------
+    ValueError
+        If the column is missing or of the wrong type, the table is empty, `size` is below 1, or an image cannot be decoded
+        or differs in size from the first; the message names its row and column.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    files = arrow_column(table, "image", image)
+    if size is not None and size < 1:
+        raise ValueError(f"size must be None or at least 1, got {size}")
+    if pyarrow.types.is_struct(files.type) and files.type.get_field_index("bytes") >= 0:
+        files = pyarrow.compute.struct_field(files, "bytes")
+    if not (pyarrow.types.is_binary(files.type) or pyarrow.types.is_large_binary(files.type)):
+        raise ValueError(f"image must be a column of image files, got {image!r} of type {files.type}")
     pixels = None
     for row, file in enumerate(files):  # not in threads: for small images they cost more than they save
         decoded = _decoded(file.as_py(), row, image)
+        if size is not None:
+            decoded = ImageOps.fit(decoded, (size, size))
         width, height = decoded.size
         if pixels is None:
             pixels = np.empty((len(files), height, width, 3), np.uint8)
@@ -97,7 +124,19 @@ def image_tensor(table: datasets.Dataset, *, image: str = "img", label: str = "l
                 f"got {(height, width)}"
             )
         pixels[row] = np.frombuffer(decoded.tobytes(), np.uint8).reshape(height, width, 3)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.to_numpy().astype(np.int64))
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def arrow_column(table: datasets.Dataset, argument: str, name: str) -> pyarrow.ChunkedArray:
+    """A column as it is stored, image files not decoded; `argument` is what the caller calls it."""
+    names = getattr(table, "column_names", None)
+    if not isinstance(names, list):  # of a DatasetDict it is a dictionary
+        raise ValueError(f"table must be a datasets.Dataset, one split; got {type(table).__name__}")
+    if name not in names:
+        raise ValueError(f"{argument} must be one of the table's columns {', '.join(names)}; got {name!r}")
+    if not len(table):
+        raise ValueError("table must have at least one row, got none")
+    return table.select_columns([name]).with_format("arrow")[:][name]
 
 
 def _decoded(content: bytes | None, row: int, column: str) -> Image.Image:

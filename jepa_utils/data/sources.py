@@ -47,7 +47,14 @@ from jepa_utils.data._hub import (
     unreachable,
     warn_of_sample,
 )
-from jepa_utils.data.samples import IMAGE_LABELS, sample_articles, sample_images, sample_reviews, sample_shakespeare
+from jepa_utils.data.samples import (
+    IMAGE_LABELS,
+    sample_articles,
+    sample_images,
+    sample_photos,
+    sample_reviews,
+    sample_shakespeare,
+)
 
 if TYPE_CHECKING:  # slow to import, and most chapters need none of it
     import datasets
@@ -111,7 +118,8 @@ class TextSpec:
 class TableSpec:
     """What the book knows about a data set of the hub, whose splits are parquet files.
 
-    A split is one file, ``train.parquet``, or shards, ``train-00000-of-00002.parquet`` and so on.
+    A split is one file, ``train.parquet``, or shards, ``train-00000-of-00002.parquet`` and so on; a checksum may stand before
+    a shard's ending, as in ``train-00000-of-00002-2f8f6bfa852eac4b.parquet``.
 
     Parameters
     ----------
@@ -140,12 +148,11 @@ class TableSpec:
         for split in splits:
             paths = [root / self.folder / f"{split}.parquet"]
             if not paths[0].is_file():
-                paths = sorted((root / self.folder).glob(f"{split}-?????-of-?????.parquet"))
+                paths = sorted((root / self.folder).glob(f"{split}-?????-of-?????*.parquet"))
                 paths = [path for path in paths if path.is_file()]  # a link may lead nowhere
-                if paths and len(paths) != int(paths[0].stem[-5:]):
-                    raise PassedOverError(
-                        f"only {len(paths)} of {int(paths[0].stem[-5:])} shards of split {split!r} of {self.repo.name}"
-                    )
+                number = int(paths[0].name.partition("-of-")[2][:5]) if paths else 0
+                if len(paths) != number:
+                    raise PassedOverError(f"only {len(paths)} of {number} shards of split {split!r} of {self.repo.name}")
             if paths:
                 found[split] = [path.relative_to(root).as_posix() for path in paths]
         if not found:
@@ -201,6 +208,13 @@ DATASETS: dict[str, TextSpec | TableSpec] = {
         columns={"img": {"_type": "Image"}, "label": {"names": list(IMAGE_LABELS), "_type": "ClassLabel"}},
         sample=sample_images,
         splits=("train", "test"),
+    ),
+    "flickr8k": TableSpec(
+        what="Flickr8k: photographs of people and animals with five captions each, for research use only",
+        repo=Repo("jxie/flickr8k", "56f58c967835f7c508d684f36bd7897cca9d7634"),
+        folder="data",
+        columns={"image": {"_type": "Image"}, **{f"caption_{number}": _STRING for number in range(5)}},
+        sample=sample_photos,
     ),
 }
 

@@ -18,6 +18,7 @@ __all__ = ["Probe", "knn_probe", "linear_probe"]
 
 STRENGTHS = tuple(10.0 ** np.arange(-4, 4))  # of the ridge penalty, or the inverse one of logistic regression
 NEIGHBOURS = (1, 5, 20, 50)
+SMALL = 4000  # unknowns of a logistic regression (dimensions times classes) for which Newton's method is quick
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,12 @@ def linear_probe(
     if len(strengths) == 0 or min(strengths) <= 0:
         raise ValueError(f"strengths must hold positive numbers, got {strengths}")
 
+    # Where embeddings are correlated and the penalty is weak, lbfgs gives up after its thousand steps, far from the optimum.
+    small = features.shape[-1] * len(set(targets.flatten().tolist())) <= SMALL
+    solver = "newton-cholesky" if small else "lbfgs"
+
     def model(strength: float, classes: bool) -> BaseEstimator:
-        head = LogisticRegression(C=1 / strength, max_iter=1000) if classes else Ridge(alpha=strength)
+        head = LogisticRegression(C=1 / strength, max_iter=1000, solver=solver) if classes else Ridge(alpha=strength)
         return make_pipeline(StandardScaler(), head)
 
     return _probe(model, strengths, features, targets, test_features, test_targets, validation, seed)

@@ -58,6 +58,15 @@ def check_pair(first: Tensor, second: Tensor, names: tuple[str, str], *, same_le
     return first.to(dtype), second.to(dtype)
 
 
+def check_positives(positives: Tensor, shape: tuple[int, int], *, symmetric: bool) -> None:
+    """Raise ValueError unless `positives` names a partner of every query (row) and, where `symmetric`, every key (column)."""
+    if not isinstance(positives, Tensor) or positives.dtype != torch.bool or tuple(positives.shape) != shape:
+        got = (positives.dtype, tuple(positives.shape)) if isinstance(positives, Tensor) else type(positives).__name__
+        raise ValueError(f"positives must be a boolean tensor of shape {shape}, queries by keys, got {got}")
+    if not positives.any(dim=1).all() or (symmetric and not positives.any(dim=0).all()):
+        raise ValueError(f"positives must name a partner of every query{' and key' if symmetric else ''}, got one without")
+
+
 @dataclass(frozen=True)
 class BatchGroup:
     """The processes that share one batch."""

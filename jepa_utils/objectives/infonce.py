@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
-from jepa_utils.objectives._batch import BatchGroup, check_pair, check_points
+from jepa_utils.objectives._batch import BatchGroup, check_pair, check_points, check_positives
 
 __all__ = ["InfoNCE", "alignment", "info_nce", "uniformity"]
+
+# Logits formed at once: the memory bound, and small enough to stay near the cores of a CPU.
+_CHUNK = 2**20
 
 
 def _normalised(name: str, x: Tensor) -> Tensor:
@@ -34,22 +37,69 @@ def _check_temperature(temperature: float | Tensor) -> None:
         raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
 
 
-def _check_positives(positives: Tensor, shape: tuple[int, int], symmetric: bool) -> None:
-    if not isinstance(positives, Tensor) or positives.dtype != torch.bool or tuple(positives.shape) != shape:
-        got = (positives.dtype, tuple(positives.shape)) if isinstance(positives, Tensor) else type(positives).__name__
-        raise ValueError(f"positives must be a boolean tensor of shape {shape}, queries by keys, got {got}")
-    if not positives.any(dim=1).all() or (symmetric and not positives.any(dim=0).all()):
-        raise ValueError(f"positives must name a partner of every query{' and key' if symmetric else ''}, got one without")
+def _one_partner_(logits: Tensor, partners: Tensor, gradient: bool) -> Tensor:
+    """Loss (n,) of each row of logits (n, M), where row i's partner is column partners[i].
+
+    The logits come back as the gradient of the summed losses where `gradient`, and as scratch otherwise.
+    """
+    rows = torch.arange(len(logits), device=logits.device)
+    largest = logits.amax(dim=1, keepdim=True)
+    own = logits[rows, partners] - largest.squeeze(1)
+    total = logits.sub_(largest).exp_().sum(dim=1, keepdim=True)
+    if gradient:
+        logits.div_(total)
+        logits[rows, partners] -= 1
+    return total.squeeze(1).log() - own
 
 
-def _cross_entropy(logits: Tensor, positives: Tensor | None, first: int) -> Tensor:
-    """Mean over rows; row i's partner is column first + i, or those in `positives`, each of them against the negatives alone."""
-    if positives is None:
-        return F.cross_entropy(logits, torch.arange(first, first + len(logits), device=logits.device))
-    negatives = logits.masked_fill(positives, -math.inf).logsumexp(dim=1, keepdim=True)
-    # log(1 + exp(negatives - positive)), which is 0 without any negative
-    losses = F.softplus(negatives - logits).masked_fill(~positives, 0)
-    return (losses.sum(dim=1) / positives.sum(dim=1)).mean()
+def _several_partners_(logits: Tensor, positives: Tensor, gradient: bool) -> Tensor:
+    """The same where row i has the partners positives[i], each against the negatives alone; a row's loss is their mean."""
+    count = positives.sum(dim=1, keepdim=True)
+    negatives = logits.masked_fill(positives, -math.inf)
+    total = negatives.logsumexp(dim=1, keepdim=True)  # -inf without any negative: loss and gradient are then 0
+    losses = -F.logsigmoid(logits - total).masked_fill(~positives, 0) / count
+    if gradient:
+        pull = torch.sigmoid(total - logits).masked_fill(~positives, 0) / count
+        push = (negatives - total).exp() * pull.sum(dim=1, keepdim=True)
+        logits.copy_(torch.where(positives, -pull, push))
+    return losses.sum(dim=1)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Mean loss of the rows of ``queries @ keys.T``, formed some at a time; keeps only the gradients, (N, D) and (M, D).
+
+    Row i's partner is column first + i, or those in positives (N, M).
+    """
+
+    @staticmethod
+    def forward(ctx, queries: Tensor, keys: Tensor, positives: Tensor | None, first: int) -> Tensor:
+        n, gradient = len(queries), any(ctx.needs_input_grad)
+        losses = queries.new_empty(n)
+        to_queries, to_keys = (torch.zeros_like(x) if need else None for x, need in zip((queries, keys), ctx.needs_input_grad))
+        rows = max(1, _CHUNK // len(keys))
+        for start in range(0, n, rows):
+            chunk = slice(start, min(start + rows, n))
+            logits = queries[chunk] @ keys.T
+            if positives is None:
+                partners = torch.arange(first + chunk.start, first + chunk.stop, device=logits.device)
+                losses[chunk] = _one_partner_(logits, partners, gradient)
+            else:
+                losses[chunk] = _several_partners_(logits, positives[chunk], gradient)
+            if to_queries is not None:
+                torch.mm(logits, keys, out=to_queries[chunk])
+            if to_keys is not None:
+                to_keys.addmm_(logits.T, queries[chunk])
+        ctx.save_for_backward(to_queries, to_keys)
+        ctx.n = n
+        return losses.mean()
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor):
+        # torch's once_differentiable would let this pass, and the second gradient be wrong: grad_output is a constant here
+        if torch.is_grad_enabled():
+            raise RuntimeError("info_nce can be differentiated once, not twice: create_graph must be False, got True")
+        share = grad_output / ctx.n
+        return *(None if gradient is None else gradient * share for gradient in ctx.saved_tensors), None, None
 
 
 def info_nce(
@@ -94,6 +144,9 @@ def info_nce(
     In a distributed run the keys (and queries) of all processes compete; every process must bring equally many, and
     `positives` is not available. Each process gets the loss of its own rows.
 
+    No N x M array of numbers is formed: logits live for some rows at a time. It can be differentiated once:
+    ``create_graph=True`` is a RuntimeError.
+
     References
     ----------
     van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding", arXiv 1807.03748, equation 4;
@@ -101,16 +154,18 @@ def info_nce(
     """
     queries, keys = check_pair(queries, keys, ("queries", "keys"), same_length=positives is None)
     _check_temperature(temperature)
+    if isinstance(temperature, Tensor):
+        temperature = temperature.reshape(())  # without axes it promotes no dtype
     if positives is not None:
-        _check_positives(positives, (len(queries), len(keys)), symmetric)
+        check_positives(positives, (len(queries), len(keys)), symmetric=symmetric)
     with torch.autocast(queries.device.type, enabled=False):
         queries, keys = _normalised("queries", queries), _normalised("keys", keys)
         group = BatchGroup.of(len(queries), queries.device)
         if group is None:
-            logits = queries @ keys.T / temperature  # (N, M)
-            loss = _cross_entropy(logits, positives, 0)
+            loss = _CrossEntropy.apply(queries, keys / temperature, positives, 0)
             if symmetric:
-                loss = (loss + _cross_entropy(logits.T, None if positives is None else positives.T, 0)) / 2
+                positives = None if positives is None else positives.T
+                loss = (loss + _CrossEntropy.apply(keys, queries / temperature, positives, 0)) / 2
             return loss
         if positives is not None:
             raise ValueError("positives must be None in a distributed run, got a tensor")
@@ -120,10 +175,10 @@ def info_nce(
             )
         first = dist.get_rank() * len(queries)
         all_keys = torch.cat(all_gather(keys))  # its backward sums over processes
-        loss = _cross_entropy(queries @ all_keys.T / temperature, None, first)
+        loss = _CrossEntropy.apply(queries / temperature, all_keys, None, first)
         if symmetric:
             all_queries = torch.cat(all_gather(queries))
-            loss = (loss + _cross_entropy(keys @ all_queries.T / temperature, None, first)) / 2
+            loss = (loss + _CrossEntropy.apply(keys / temperature, all_queries, None, first)) / 2
         return loss
 
 

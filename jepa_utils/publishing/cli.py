@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jepa_utils.publishing import chapters
-from jepa_utils.publishing.claims import PROFILES, ClaimError, find_root
+from jepa_utils.publishing.claims import ClaimError, find_root
 
 app = typer.Typer(help="Run, check and build the Runnable JEPA Book.", no_args_is_help=True, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="The data sets: where they come from, download, check.", no_args_is_help=True)
@@ -127,16 +127,16 @@ def bench() -> None:
 @app.command()
 def pretrain(
     methods: Annotated[list[str] | None, typer.Argument(help="Such as I-JEPA or views; by default those of chapter 4.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, laptop (hours on two cores) or gpu.")] = "gpu",
+    profile: Annotated[str, typer.Option(help="smoke, laptop (45 minutes on two cores), long (20 minutes for I-JEPA) or gpu.")] = "gpu",
 ) -> None:
     """Train chapter 4's encoders, the runs of record; goes on where it was interrupted. Writes to results/."""
     from jepa_utils.data.sources import load_data
     from jepa_utils.publishing.records import RecordError, pretrain_record
-    from jepa_utils.training.recipes import VisionRecipe
+    from jepa_utils.training.recipes import RECIPES, VisionRecipe
 
     with _clear_errors(ValueError, RecordError):
-        if profile not in PROFILES:
-            raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+        if profile not in RECIPES:
+            raise ValueError(f"profile must be one of {', '.join(RECIPES)}, got {profile!r}")
         root = find_root()
         loaded = load_data("cifar10", source="sample" if profile == "smoke" else None)
         typer.echo(str(loaded.provenance))

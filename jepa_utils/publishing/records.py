@@ -1,11 +1,12 @@
 """Runs of record: trainings that are too long for a page, done once and kept with all that is needed to judge them.
 
-A record is a JSON file in ``results/``: for each run its method, seed, curves and scores, and for all of them settings, hardware,
-commit, package versions and checksum of the data.
+A record is a JSON file in ``results/``: for each run its method, seed, curves, scores, hardware, commit and package
+versions, and for all of them the settings and the checksum of the data.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -55,7 +56,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
     Returns
     -------
     dict
-        "settings", "hardware", "data" and so on, and "runs", a list of dicts.
+        "profile", "settings" and "data" (checksum), and "runs", a list of dicts.
 
     Raises
     ------
@@ -134,9 +135,11 @@ def pretrain_record(
         for method in methods:
             if any(run["method"] == method and run["seed"] == seed for run in record["runs"]):
                 continue
-            run, encoder = _run(recipe, method, seed, splits, checkpoints / f"{profile}-{_slug(method)}-{seed}.ckpt", progress)
+            # What is left of a run with other settings must not be gone on with.
+            state = checkpoints / f"{profile}-{_slug(method)}-{seed}-{_digest(head)}.ckpt"
+            run, encoder = _run(recipe, method, seed, splits, state, progress)
             record["runs"].append(run)
-            if seed == 0:
+            if seed == 0 and method != "untrained":
                 card = {"what": METHODS[method], **head, **{k: v for k, v in run.items() if k != "curves"}}
                 save_encoder(encoder, folder / f"cifar10_{profile}_{_slug(method)}.safetensors", card)
             write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
@@ -146,6 +149,10 @@ def pretrain_record(
 
 def _slug(method: str) -> str:
     return method.lower().replace(" ", "_").replace("-", "")
+
+
+def _digest(head: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(head).encode()).hexdigest()[:8]
 
 
 def _run(
@@ -172,8 +179,9 @@ def _run(
         history = fit(module, data, epochs=recipe.epochs, seed=seed, monitor=monitor, checkpoint=checkpoint, progress=progress)
     encoder = getattr(module, "trained", module.encoder)
     train, test = encode_images(encoder, images[:PROBED]), encode_images(encoder, test_images)
+    counts = {"linear probe": len(train), "10 % of labels": len(images) // 10, "1 % of labels": len(images) // 100}
     scores = {}
-    for name, count in (("linear probe", len(train)), ("10 % of labels", len(images) // 10), ("1 % of labels", len(images) // 100)):
+    for name, count in counts.items():
         count = max(20, count)  # the sample is small
         probe = linear_probe(train[:count], labels[:count], test, test_labels, strengths=STRENGTHS)
         scores[name] = probe.score

@@ -32,7 +32,8 @@ class JEPA(L.LightningModule):
         Targets y to embeddings (B, D); the context encoder itself by default. An `EMA` gets no gradient and follows the
         context encoder after every step.
     objective : callable, optional
-        Predictions and target embeddings, (B, D) each, to a scalar, such as `InfoNCE`; the mean squared error by default.
+        Predictions and target embeddings, (B, D) each, to a scalar, such as `InfoNCE`; the mean squared error by default. Where
+        batches have groups it also gets ``positives``, of bool (B, B): which rows share a group.
     regularizer : callable, optional
         Embeddings (B, D) to a scalar, such as `SIGReg`; none by default.
     weight : float, default 0.0
@@ -85,14 +86,15 @@ class JEPA(L.LightningModule):
         self.stop_gradient = stop_gradient
         self.learning_rate = learning_rate
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Losses of one batch (contexts, targets): "loss", and its parts "prediction" and "regularizer"."""
-        context, target = batch
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
+        """Losses of one batch (contexts, targets) or (contexts, targets, groups): "loss", "prediction" and "regularizer"."""
+        context, target, *groups = batch
         h_x = _encode(self.context_encoder, context)  # (B, D)
         h_y = _encode(self.target_encoder, target)  # (B, D)
         if self.stop_gradient:
             h_y = h_y.detach()
-        prediction = self.objective(self.predictor(h_x), h_y)
+        pairs = {"positives": group.unsqueeze(1) == group for group in groups}
+        prediction = self.objective(self.predictor(h_x), h_y, **pairs)
         if self.weight == 0:  # the regulariser would cost time and change nothing
             return {"loss": prediction, "prediction": prediction.detach()}
         sides = {"context": [h_x], "target": [h_y], "both": [h_x, h_y]}[self.regularize]

@@ -10,7 +10,9 @@ from jepa_utils.models.predictors import PatchPredictor
 from jepa_utils.models.vit import ViT
 from jepa_utils.training.vision import ClassTraining, MaskedJEPA, ViewJEPA
 
-__all__ = ["METHODS", "VisionRecipe"]
+__all__ = ["METHODS", "RECIPES", "VisionRecipe"]
+
+RECIPES = ("smoke", "laptop", "long", "gpu")  # constructors of VisionRecipe
 
 METHODS = {
     "I-JEPA": "moving average as target, multi-block masks",
@@ -51,12 +53,18 @@ class VisionRecipe:
     @classmethod
     def smoke(cls) -> VisionRecipe:
         """For tests: built-in sample, seconds."""
-        return cls(dimensions=32, layers=2, heads=2, predictor_width=16, predictor_layers=1, epochs=1, num_seeds=1, num_slices=64)
+        sizes = dict(dimensions=32, layers=2, heads=2, predictor_width=16, predictor_layers=1)
+        return cls(**sizes, num_slices=64, num_seeds=1)
 
     @classmethod
     def laptop(cls) -> VisionRecipe:
-        """For a few minutes on two CPU cores."""
+        """For a few minutes a run, on two CPU cores."""
         return cls()
+
+    @classmethod
+    def long(cls) -> VisionRecipe:
+        """The laptop's networks for five passes, from two seeds; about ten minutes a run on two CPU cores."""
+        return cls(epochs=5, num_seeds=2)
 
     @classmethod
     def gpu(cls) -> VisionRecipe:
@@ -83,7 +91,8 @@ class VisionRecipe:
         """
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-        encoder, optimiser = self.encoder(8 if method == "patch 8" else None), {k: getattr(self, k) for k in ("learning_rate", "weight_decay", "warmup")}
+        encoder = self.encoder(8 if method == "patch 8" else None)
+        optimiser = dict(learning_rate=self.learning_rate, weight_decay=self.weight_decay, warmup=self.warmup)
         if method == "views":
             return ViewJEPA(encoder, keep=self.view_keep, sigreg_weight=self.view_weight, num_slices=self.num_slices, **optimiser)
         crop = (self.crop, 1.0)

@@ -22,10 +22,10 @@ from jepa_utils.objectives.sigreg import sigreg
 __all__ = ["ClassTraining", "ImageDataModule", "MaskedJEPA", "ViewJEPA", "encode_images"]
 
 
-class _Order(IterableDataset):
-    """Batches of one epoch, whose number it reads off the data module's trainer."""
+class EpochBatches(IterableDataset):
+    """What a data module's ``batches(epoch)`` yields for its trainer's current epoch."""
 
-    def __init__(self, data: ImageDataModule):
+    def __init__(self, data: L.LightningDataModule):
         self.data = data
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class ImageDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches of the trainer's current epoch."""
         # A loader draws a number whenever it begins; of torch's own generator that would shift the masks of a resumed run.
-        return DataLoader(_Order(self), batch_size=None, generator=torch.Generator())
+        return DataLoader(EpochBatches(self), batch_size=None, generator=torch.Generator())
 
 
 @torch.no_grad()
@@ -116,9 +116,10 @@ class _ImageTraining(L.LightningModule):
 
     def __init__(self, learning_rate: float, weight_decay: float, warmup: float):
         super().__init__()
-        for name, value in dict(learning_rate=learning_rate, weight_decay=weight_decay).items():
-            if not 0 <= value < math.inf or (name == "learning_rate" and value == 0):
-                raise ValueError(f"{name} must be positive and finite, got {value}")
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
+        if not 0 <= weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be 0 or positive, and finite, got {weight_decay}")
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup must be a share of the training, from 0 to below 1, got {warmup}")
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
@@ -156,7 +157,8 @@ class MaskedJEPA(_ImageTraining):
     """I-JEPA: predict the embeddings of hidden patches from the patches that are seen.
 
     The loss is the distance between ``predictor(encoder(x, seen), seen, hidden)`` and the target's tokens of the *whole* image
-    at the hidden places, which are standardised per token. What keeps the target from collapsing is one of four things:
+    at the hidden places, which are standardised one by one unless the encoder makes them itself. What keeps the target from
+    collapsing depends on who makes it:
 
     - ``target="ema"``: it is a moving average of the encoder, without gradient (I-JEPA);
     - ``target="encoder"`` with ``sigreg_weight > 0``: it is the encoder itself, with gradient, and SIGReg (LeJEPA's way);
@@ -261,8 +263,8 @@ class MaskedJEPA(_ImageTraining):
 class ViewJEPA(_ImageTraining):
     """LeJEPA on images: augmented views of an image predict their common mean, and SIGReg keeps the cloud round.
 
-    Views are embedded as the mean of the encoder's tokens; the losses act on those embeddings after a small network, the projector,
-    which is thrown away after the training.
+    Views are embedded as the mean of the encoder's tokens; the losses act on those embeddings after a small network, the
+    projector, which is thrown away after the training.
 
     Parameters
     ----------

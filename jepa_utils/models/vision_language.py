@@ -1,0 +1,226 @@
+"""Predictors that read images and text together, on the visual tokens of an encoder that stays as it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from jepa_utils.models.vit import position_grid
+
+__all__ = ["CrossPredictor", "QueryPredictor"]
+
+
+class CrossPredictor(nn.Module):
+    """Predict hidden visual tokens from the visible ones and a text: visual tokens ask, words answer.
+
+    In each layer all visual tokens look at each other, before and after (self-attention), then at the words
+    (cross-attention: queries from visual tokens, keys and values from words).
+
+    Parameters
+    ----------
+    dimensions : int
+        Width D of the visual tokens.
+    word_dimensions : int
+        Width E of the word vectors.
+    grid : tuple of int
+        Rows and columns of visual tokens.
+    width : int, default 96
+        Width of the predictor's own tokens; a multiple of 4.
+    layers : int, default 2
+        Transformer layers.
+    heads : int, default 3
+        Attention heads; must divide `width`.
+
+    Raises
+    ------
+    ValueError
+        If a size is out of range.
+
+    Source
+    ------
+    "JEPA: Joint Embedding Predictive Architecture" (notes on VL-JEPA, 2026), section "Predictor".
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        word_dimensions: int,
+        grid: tuple[int, int],
+        *,
+        width: int = 96,
+        layers: int = 2,
+        heads: int = 3,
+    ):
+        super().__init__()
+        _check_sizes(width, heads, dimensions=dimensions, word_dimensions=word_dimensions, layers=layers)
+        self.read, self.read_words = nn.Linear(dimensions, width), nn.Linear(word_dimensions, width)
+        self.mask_token, self.no_text = (nn.Parameter(0.02 * torch.randn(width)) for _ in range(2))
+        self.register_buffer("positions", position_grid(width, *grid), persistent=False)
+        settings = dict(nhead=heads, dim_feedforward=4 * width, dropout=0.0, activation="gelu")
+        self.layers = nn.ModuleList(
+            nn.TransformerDecoderLayer(width, **settings, batch_first=True, norm_first=True) for _ in range(layers)
+        )
+        self.norm, self.write = nn.LayerNorm(width), nn.Linear(width, dimensions)
+
+    def forward(
+        self, context: Tensor, seen: Tensor, wanted: Tensor, words: Tensor | None = None, visible: Tensor | None = None
+    ) -> Tensor:
+        """Predict the tokens at the wanted places.
+
+        Parameters
+        ----------
+        context : Tensor, shape (B, K, D)
+            Visual tokens that are seen.
+        seen : Tensor of int64, shape (B, K)
+            Their places on the grid.
+        wanted : Tensor of int64, shape (B, T)
+            Places to predict.
+        words : Tensor, shape (B, L, E), optional
+            Word vectors. Without them one learned vector stands for "no text".
+        visible : Tensor of bool, shape (B, L), optional
+            The words that are there; given with `words`.
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, one of `words` and `visible` is missing, or a row has no word.
+        """
+        if context.dim() != 3 or context.shape[:2] != seen.shape or wanted.dim() != 2 or len(wanted) != len(seen):
+            raise ValueError(
+                f"context must be (B, K, D), seen (B, K) and wanted (B, T), got {tuple(context.shape)}, {tuple(seen.shape)} "
+                f"and {tuple(wanted.shape)}"
+            )
+        if words is None and visible is None:
+            text, missing = self.no_text.expand(len(context), 1, -1), None
+        else:
+            _check_words(words, visible, len(context))
+            text, missing = self.read_words(words), ~visible
+        asked = self.mask_token + self.positions[wanted]  # (B, T, W)
+        x = torch.cat([self.read(context) + self.positions[seen], asked], dim=1)  # (B, K+T, W)
+        for layer in self.layers:
+            x = layer(x, text, memory_key_padding_mask=missing)
+        return self.write(self.norm(x[:, seen.shape[1] :]))
+
+
+class QueryPredictor(nn.Module):
+    """Predict the embedding of a text from visual tokens and a question about them.
+
+    One transformer over visual tokens and the question's words, in which every token sees every other one; the prediction is
+    read from their mean.
+
+    Parameters
+    ----------
+    dimensions : int
+        Width D of the visual tokens.
+    grid : tuple of int
+        Rows and columns of visual tokens.
+    embedding : int
+        Width of the embedding to predict.
+    vocabulary : int, default 0
+        Number of token ids of the questions V; 0 if none are asked.
+    width : int, default 128
+        Width of the predictor's own tokens; a multiple of 4.
+    layers : int, default 1
+        Transformer layers.
+    heads : int, default 4
+        Attention heads; must divide `width`.
+    dropout : float, default 0.1
+        Share of activations dropped while training.
+
+    Raises
+    ------
+    ValueError
+        If a size is out of range.
+
+    Source
+    ------
+    Chen et al., "VL-JEPA", arXiv 2512.10942. There the predictor comes from a language model; here it is small and new.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        grid: tuple[int, int],
+        embedding: int,
+        *,
+        vocabulary: int = 0,
+        width: int = 128,
+        layers: int = 1,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        _check_sizes(width, heads, dimensions=dimensions, embedding=embedding, layers=layers)
+        if vocabulary < 0:
+            raise ValueError(f"vocabulary must be 0 or more, got {vocabulary}")
+        self.read = nn.Sequential(nn.LayerNorm(dimensions), nn.Linear(dimensions, width))
+        self.words = nn.Embedding(vocabulary, width) if vocabulary else None
+        self.register_buffer("positions", position_grid(width, *grid), persistent=False)
+        settings = dict(nhead=heads, dim_feedforward=2 * width, dropout=dropout, activation="gelu")
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, **settings, batch_first=True, norm_first=True) for _ in range(layers)
+        )
+        self.write = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, embedding))
+
+    def forward(self, tokens: Tensor, ids: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """Predict one embedding per image.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (B, K, D)
+            The visual tokens of the whole grid.
+        ids : Tensor of int64, shape (B, L), optional
+            Token ids of the question.
+        visible : Tensor of bool, shape (B, L), optional
+            The words that are there; given with `ids`.
+
+        Returns
+        -------
+        Tensor, shape (B, embedding)
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, one of `ids` and `visible` is missing, a row has no word, or a question is asked of a
+            predictor without vocabulary.
+        """
+        if tokens.dim() != 3 or tokens.shape[1] != len(self.positions):
+            raise ValueError(f"tokens must have shape (B, {len(self.positions)}, D), got {tuple(tokens.shape)}")
+        x, missing = self.read(tokens) + self.positions, None  # (B, K, W)
+        if ids is not None or visible is not None:
+            if self.words is None:
+                raise ValueError("ids must be None for a predictor with vocabulary=0, got a question")
+            asked = None if ids is None else self.words(ids)
+            _check_words(asked, visible, len(tokens))
+            x = torch.cat([x, asked], dim=1)  # (B, K+L, W)
+            missing = torch.cat([visible.new_zeros(tokens.shape[:2]), ~visible], dim=1)
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=missing)
+        if missing is not None:
+            x = x * ~missing.unsqueeze(-1)
+        count = x.shape[1] if missing is None else (~missing).sum(dim=1, keepdim=True)
+        return self.write(x.sum(dim=1) / count)
+
+
+def _check_sizes(width: int, heads: int, **sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if heads < 1 or width % heads:
+        raise ValueError(f"heads must divide width = {width}, got {heads}")
+
+
+def _check_words(words: Tensor | None, visible: Tensor | None, rows: int) -> None:
+    if words is None or visible is None:
+        raise ValueError("words and visible must be given together, got one of them")
+    if words.dim() != 3 or len(words) != rows or visible.shape != words.shape[:2] or visible.dtype != torch.bool:
+        raise ValueError(
+            f"words must be given for {rows} rows and visible be of bool and as long, got {tuple(words.shape)} and "
+            f"{tuple(visible.shape)} of {visible.dtype}"
+        )
+    if not visible.any(dim=1).all():
+        raise ValueError("visible must show at least one word of every row, got a row without")

@@ -1,0 +1,214 @@
+"""Batches of images with captions, and two rules to train on them: hidden visual tokens from a text, and captions word by word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from jepa_utils.data.masking import PatchMasks
+from jepa_utils.models.text import TextDecoder
+from jepa_utils.models.vision_language import CrossPredictor
+from jepa_utils.training.vision import EpochBatches
+
+__all__ = ["CaptionDataModule", "CaptionTraining", "TokenJEPA"]
+
+Words = tuple[Tensor, Tensor]  # ids of int64 and visible of bool, both (..., L)
+
+
+class CaptionDataModule(L.LightningDataModule):
+    """Batches of visual tokens, each image with one of its captions, drawn anew for each epoch; an incomplete batch is left out.
+
+    What is drawn depends on `seed` and the epoch's number alone: a resumed run continues with the same batches.
+
+    Parameters
+    ----------
+    tokens : Tensor, shape (N, K, D)
+        Visual tokens of a frozen encoder, or anything else with a row for each image. Half precision saves memory; batches
+        are of float32, unless they are bytes.
+    captions : tuple of Tensors
+        Token ids (N, C, L) and which of them are there, of bool (N, C, L): C captions for each image.
+    questions : tuple of Tensors, optional
+        The same for the question that each caption answers, (N, C, Q).
+    groups : Tensor of int64, shape (N,), optional
+        Images with one number are described by each other's captions, such as those of one class.
+    batch_size : int, default 256
+        Images per batch B.
+    seed : int, default 0
+        Of order and captions.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, or `batch_size` is not between 1 and N.
+    """
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        captions: Words,
+        *,
+        questions: Words | None = None,
+        groups: Tensor | None = None,
+        batch_size: int = 256,
+        seed: int = 0,
+    ):
+        super().__init__()
+        for name, words in (("captions", captions), ("questions", questions)):
+            if words is not None and not (words[0].dim() == 3 and words[0].shape == words[1].shape and len(words[0]) == len(tokens)):
+                raise ValueError(
+                    f"{name} must be ids and visible of one shape ({len(tokens)}, C, L), got {tuple(words[0].shape)} and "
+                    f"{tuple(words[1].shape)}"
+                )
+        if questions is not None and questions[0].shape[1] != captions[0].shape[1]:
+            raise ValueError(f"questions must be {captions[0].shape[1]} for each image, got {questions[0].shape[1]}")
+        if groups is not None and groups.shape != (len(tokens),):
+            raise ValueError(f"groups must have shape ({len(tokens)},), got {tuple(groups.shape)}")
+        if not 1 <= batch_size <= len(tokens):
+            raise ValueError(f"batch_size must be between 1 and the number of images, {len(tokens)}, got {batch_size}")
+        self.tokens, self.captions, self.questions, self.groups = tokens, captions, questions, groups
+        self.batch_size, self.seed = batch_size, seed
+        self.steps = len(tokens) // batch_size  # per epoch
+
+    def batches(self, epoch: int) -> Iterator[tuple]:
+        """The batches of an epoch, as `JEPA` takes them.
+
+        Each is (context, target) or (context, target, groups): context is (tokens (B, K, D),) with the question's ids and
+        visible (B, Q), if there are any; target the caption's ids and visible (B, L); groups (B,).
+        """
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        count = self.captions[0].shape[1]
+        for rows in torch.randperm(len(self.tokens), generator=draw).split(self.batch_size)[: self.steps]:
+            which = torch.randint(count, (len(rows),), generator=draw)
+            tokens = self.tokens[rows]
+            context = (tokens.float() if tokens.is_floating_point() else tokens,)
+            if self.questions is not None:
+                context += tuple(part[rows, which] for part in self.questions)
+            target = tuple(part[rows, which] for part in self.captions)
+            yield (context, target) if self.groups is None else (context, target, self.groups[rows])
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of the trainer's current epoch."""
+        return DataLoader(EpochBatches(self), batch_size=None, generator=torch.Generator())  # torch's own would be moved on
+
+
+class TokenJEPA(L.LightningModule):
+    """Predict hidden visual tokens of a frozen encoder from the visible ones and a caption.
+
+    Predictions are compared with the true tokens by an objective, such as `InfoNCE`, in which each hidden token has to be
+    told from all others of the batch.
+
+    Parameters
+    ----------
+    predictor : CrossPredictor
+        From visible tokens and words to hidden tokens.
+    words : nn.Embedding
+        Word vectors (V, E), which learn with it.
+    masks : callable
+        A batch size and a grid to `PatchMasks`, such as `random_masks`. Targets that overlap give a contrastive objective the
+        same token twice.
+    grid : tuple of int
+        Rows and columns of tokens.
+    objective : callable
+        Predictions and true tokens, (B * T, D) each, to a scalar.
+    text : {"own", "shuffled", "none"}, default "own"
+        Each image's own caption, that of another image of the batch, or none.
+    learning_rate : float, default 1e-3
+        Of Adam.
+
+    Raises
+    ------
+    ValueError
+        If `text` is none of the three, or `learning_rate` is not positive.
+
+    Source
+    ------
+    "JEPA: Joint Embedding Predictive Architecture" (notes on VL-JEPA, 2026), section "Training Objective".
+    """
+
+    def __init__(
+        self,
+        predictor: CrossPredictor,
+        words: nn.Embedding,
+        *,
+        masks: Callable[[int, tuple[int, int]], PatchMasks],
+        grid: tuple[int, int],
+        objective: Callable[[Tensor, Tensor], Tensor],
+        text: str = "own",
+        learning_rate: float = 1e-3,
+    ):
+        super().__init__()
+        if text not in ("own", "shuffled", "none"):
+            raise ValueError(f"text must be 'own', 'shuffled' or 'none', got {text!r}")
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        self.predictor, self.words, self.masks, self.grid = predictor, words, masks, grid
+        self.objective, self.text, self.learning_rate = objective, text, learning_rate
+
+    def predict(self, tokens: Tensor, caption: Words, masks: PatchMasks) -> tuple[Tensor, Tensor]:
+        """Predicted and true tokens at the hidden places, (B, T, D) each."""
+        seen, hidden = masks.context, masks.targets.flatten(1)
+        ids, visible = caption
+        if self.text == "shuffled":
+            ids, visible = ids.roll(1, dims=0), visible.roll(1, dims=0)
+        text = () if self.text == "none" else (self.words(ids), visible)
+        predicted = self.predictor(_at(tokens, seen), seen, hidden, *text)
+        return predicted, _at(tokens, hidden)
+
+    def training_step(self, batch: tuple, batch_idx: int) -> dict[str, Tensor]:
+        """Loss of one batch of a `CaptionDataModule`."""
+        (tokens, *_), caption, *_ = batch
+        masks = self.masks(len(tokens), self.grid)
+        predicted, true = self.predict(tokens, caption, masks)
+        return {"loss": self.objective(predicted.flatten(0, 1), true.flatten(0, 1))}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over all parameters that learn."""
+        return torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate, fused=True)
+
+
+def _at(tokens: Tensor, places: Tensor) -> Tensor:
+    return tokens.gather(1, places.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+class CaptionTraining(L.LightningModule):
+    """Predict an image's caption word by word: the generative rival of predicting its embedding.
+
+    Parameters
+    ----------
+    reader : nn.Module
+        Visual tokens (B, K, D), and a question's ids and visible where there are any, to embeddings (B, E).
+    decoder : TextDecoder
+        Embeddings (B, E) and tokens (B, L) to logits (B, L, V).
+    learning_rate : float, default 1e-3
+        Of Adam.
+
+    Raises
+    ------
+    ValueError
+        If `learning_rate` is not positive.
+    """
+
+    def __init__(self, reader: nn.Module, decoder: TextDecoder, *, learning_rate: float = 1e-3):
+        super().__init__()
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        self.reader, self.decoder, self.learning_rate = reader, decoder, learning_rate
+
+    def log_likelihood(self, embeddings: Tensor, ids: Tensor, visible: Tensor) -> Tensor:
+        """Log-probability of each caption given its embedding, in nats: (B,)."""
+        losses = F.cross_entropy(self.decoder(embeddings, ids).transpose(1, 2), ids, reduction="none")  # (B, L)
+        return -(losses * visible).sum(dim=1)
+
+    def training_step(self, batch: tuple, batch_idx: int) -> dict[str, Tensor]:
+        """Mean cross-entropy per word of one batch of a `CaptionDataModule`, in nats."""
+        context, (ids, visible), *_ = batch
+        return {"loss": -self.log_likelihood(self.reader(*context), ids, visible).sum() / visible.sum()}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over all parameters that learn."""
+        return torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate, fused=True)
