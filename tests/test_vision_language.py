@@ -83,6 +83,7 @@ def test_cross_predictor_without_text_has_a_vector_for_that(cross, draw):
     "change, message",
     [
         (dict(context=torch.zeros(3, 19, D)), "context must be"),
+        (dict(context=torch.zeros(3, 20, D + 1)), "context must be"),
         (dict(wanted=torch.zeros(2, 6, dtype=torch.int64)), "wanted"),
         (dict(words=None), "together"),
         (dict(visible=None), "together"),
@@ -133,9 +134,10 @@ def test_query_predictor_knows_where_a_token_stands(asking, draw):
     [
         (torch.zeros(3, 63, D), None, None, "tokens must have shape"),
         (torch.zeros(64, D), None, None, "tokens must have shape"),
-        (torch.zeros(3, 64, D), question()[0], None, "together"),
-        (torch.zeros(3, 64, D), None, question()[1], "together"),
-        (torch.zeros(2, 64, D), *question(), "2 rows"),
+        (torch.zeros(3, 64, D + 1), None, None, "tokens must have shape"),
+        (torch.zeros(3, 64, D), question()[0], None, "ids and visible must be given together"),
+        (torch.zeros(3, 64, D), None, question()[1], "ids and visible must be given together"),
+        (torch.zeros(2, 64, D), *question(), "ids must be given for 2 rows"),
     ],
 )
 def test_query_predictor_refuses_what_does_not_fit(asking, tokens, ids, visible, message):
@@ -150,7 +152,7 @@ def test_predictor_without_vocabulary_takes_no_question():
         silent(torch.zeros(3, 64, D), *question())
 
 
-@pytest.mark.parametrize("change", [dict(layers=0), dict(heads=0), dict(heads=5), dict(embedding=0), dict(dimensions=0)])
+@pytest.mark.parametrize("change", [dict(layers=0), dict(heads=0), dict(heads=5), dict(width=22), dict(embedding=0), dict(dimensions=0)])
 def test_sizes_out_of_range(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         QueryPredictor(**dict(dimensions=D, grid=GRID, embedding=7, width=24, heads=3) | change)
@@ -202,6 +204,13 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert len(drawn(0, 0)) == 40  # the incomplete batch is left out
     assert torch.equal(drawn(0, 1), drawn(0, 1))
     assert not torch.equal(drawn(0, 0), drawn(0, 1)) and not torch.equal(drawn(0, 0), drawn(1, 0))
+
+
+def test_the_loader_draws_nothing_from_torchs_own_generator():
+    data = CaptionDataModule(*captioned(), batch_size=20)
+    before = torch.get_rng_state()
+    assert len(list(data.train_dataloader())) == 2
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_bytes_stay_bytes():
@@ -257,7 +266,7 @@ def test_text_helps_where_only_it_knows(text, better):
     """All tokens of an image but its hidden ones are noise, and the hidden ones are told by the caption alone."""
     tokens, captions, kinds = colours()
     noise = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(1))
-    masks = multiblock_masks(1, GRID)
+    masks = multiblock_masks(1, GRID, generator=torch.Generator().manual_seed(2))
     hidden = masks.targets.flatten()
     mixed = noise.clone()
     mixed[:, hidden] = tokens[:, hidden]
@@ -267,7 +276,7 @@ def test_text_helps_where_only_it_knows(text, better):
 
     torch.manual_seed(0)
     module = TokenJEPA(
-        CrossPredictor(D, E, GRID, width=24, layers=1), nn.Embedding(6, E), masks=one_mask, grid=GRID,
+        CrossPredictor(D, E, GRID, width=24, layers=1), nn.Embedding(6, E), masks=one_mask,
         objective=nn.functional.mse_loss, text=text, learning_rate=3e-3,
     )  # fmt: skip
     history = fit(module, CaptionDataModule(mixed, captions, batch_size=50), epochs=15, seed=0, progress=False)
@@ -294,7 +303,7 @@ def test_caption_training_learns_to_write_and_scores_captions():
 
 @pytest.mark.parametrize("change, message", [(dict(text="all"), "text must be"), (dict(learning_rate=0), "learning_rate must be")])
 def test_token_training_refuses_bad_settings(cross, change, message):
-    arguments = dict(masks=multiblock_masks, grid=GRID, objective=nn.functional.mse_loss)
+    arguments = dict(masks=multiblock_masks, objective=nn.functional.mse_loss)
     with pytest.raises(ValueError, match=message):
         TokenJEPA(cross, nn.Embedding(6, E), **arguments | change)
 

@@ -53,6 +53,7 @@ class CrossPredictor(nn.Module):
     ):
         super().__init__()
         _check_sizes(width, heads, dimensions=dimensions, word_dimensions=word_dimensions, layers=layers)
+        self.dimensions, self.grid = dimensions, grid
         self.read, self.read_words = nn.Linear(dimensions, width), nn.Linear(word_dimensions, width)
         self.mask_token, self.no_text = (nn.Parameter(0.02 * torch.randn(width)) for _ in range(2))
         self.register_buffer("positions", position_grid(width, *grid), persistent=False)
@@ -89,15 +90,16 @@ class CrossPredictor(nn.Module):
         ValueError
             If shapes do not fit, one of `words` and `visible` is missing, or a row has no word.
         """
-        if context.dim() != 3 or context.shape[:2] != seen.shape or wanted.dim() != 2 or len(wanted) != len(seen):
+        shape = (*seen.shape, self.dimensions)
+        if seen.dim() != 2 or context.shape != shape or wanted.dim() != 2 or len(wanted) != len(seen):
             raise ValueError(
-                f"context must be (B, K, D), seen (B, K) and wanted (B, T), got {tuple(context.shape)}, {tuple(seen.shape)} "
+                f"context must be (B, K, {self.dimensions}), seen (B, K) and wanted (B, T), got {tuple(context.shape)}, {tuple(seen.shape)} "
                 f"and {tuple(wanted.shape)}"
             )
         if words is None and visible is None:
             text, missing = self.no_text.expand(len(context), 1, -1), None
         else:
-            _check_words(words, visible, len(context))
+            _check_words("words", words, visible, len(context))
             text, missing = self.read_words(words), ~visible
         asked = self.mask_token + self.positions[wanted]  # (B, T, W)
         x = torch.cat([self.read(context) + self.positions[seen], asked], dim=1)  # (B, K+T, W)
@@ -157,6 +159,7 @@ class QueryPredictor(nn.Module):
         _check_sizes(width, heads, dimensions=dimensions, embedding=embedding, layers=layers)
         if vocabulary < 0:
             raise ValueError(f"vocabulary must be 0 or more, got {vocabulary}")
+        self.dimensions = dimensions
         self.read = nn.Sequential(nn.LayerNorm(dimensions), nn.Linear(dimensions, width))
         self.words = nn.Embedding(vocabulary, width) if vocabulary else None
         self.register_buffer("positions", position_grid(width, *grid), persistent=False)
@@ -188,15 +191,15 @@ class QueryPredictor(nn.Module):
             If shapes do not fit, one of `ids` and `visible` is missing, a row has no word, or a question is asked of a
             predictor without vocabulary.
         """
-        if tokens.dim() != 3 or tokens.shape[1] != len(self.positions):
-            raise ValueError(f"tokens must have shape (B, {len(self.positions)}, D), got {tuple(tokens.shape)}")
+        wanted = (len(self.positions), self.dimensions)
+        if tokens.dim() != 3 or tokens.shape[1:] != wanted:
+            raise ValueError(f"tokens must have shape (B, {wanted[0]}, {wanted[1]}), got {tuple(tokens.shape)}")
         x, missing = self.read(tokens) + self.positions, None  # (B, K, W)
         if ids is not None or visible is not None:
             if self.words is None:
                 raise ValueError("ids must be None for a predictor with vocabulary=0, got a question")
-            asked = None if ids is None else self.words(ids)
-            _check_words(asked, visible, len(tokens))
-            x = torch.cat([x, asked], dim=1)  # (B, K+L, W)
+            _check_words("ids", ids, visible, len(tokens))
+            x = torch.cat([x, self.words(ids)], dim=1)  # (B, K+L, W)
             missing = torch.cat([visible.new_zeros(tokens.shape[:2]), ~visible], dim=1)
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=missing)
@@ -210,16 +213,19 @@ def _check_sizes(width: int, heads: int, **sizes: int) -> None:
     for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if width < 4 or width % 4:
+        raise ValueError(f"width must be a positive multiple of 4, got {width}")
     if heads < 1 or width % heads:
         raise ValueError(f"heads must divide width = {width}, got {heads}")
 
 
-def _check_words(words: Tensor | None, visible: Tensor | None, rows: int) -> None:
+def _check_words(name: str, words: Tensor | None, visible: Tensor | None, rows: int) -> None:
+    """Words are ids (B, L) or vectors (B, L, E)."""
     if words is None or visible is None:
-        raise ValueError("words and visible must be given together, got one of them")
-    if words.dim() != 3 or len(words) != rows or visible.shape != words.shape[:2] or visible.dtype != torch.bool:
+        raise ValueError(f"{name} and visible must be given together, got one of them")
+    if len(words) != rows or visible.shape != words.shape[:2] or visible.dtype != torch.bool:
         raise ValueError(
-            f"words must be given for {rows} rows and visible be of bool and as long, got {tuple(words.shape)} and "
+            f"{name} must be given for {rows} rows and visible be of bool and as long, got {tuple(words.shape)} and "
             f"{tuple(visible.shape)} of {visible.dtype}"
         )
     if not visible.any(dim=1).all():

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from jepa_utils.data.masking import PatchMasks
 from jepa_utils.models.text import TextDecoder
 from jepa_utils.models.vision_language import CrossPredictor
+from jepa_utils.training.modules import _adam
 from jepa_utils.training.vision import EpochBatches
 
 __all__ = ["CaptionDataModule", "CaptionTraining", "TokenJEPA"]
@@ -111,8 +112,6 @@ class TokenJEPA(L.LightningModule):
     masks : callable
         A batch size and a grid to `PatchMasks`, such as `random_masks`. Targets that overlap give a contrastive objective the
         same token twice.
-    grid : tuple of int
-        Rows and columns of tokens.
     objective : callable
         Predictions and true tokens, (B * T, D) each, to a scalar.
     text : {"own", "shuffled", "none"}, default "own"
@@ -136,7 +135,6 @@ class TokenJEPA(L.LightningModule):
         words: nn.Embedding,
         *,
         masks: Callable[[int, tuple[int, int]], PatchMasks],
-        grid: tuple[int, int],
         objective: Callable[[Tensor, Tensor], Tensor],
         text: str = "own",
         learning_rate: float = 1e-3,
@@ -146,7 +144,7 @@ class TokenJEPA(L.LightningModule):
             raise ValueError(f"text must be 'own', 'shuffled' or 'none', got {text!r}")
         if learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {learning_rate}")
-        self.predictor, self.words, self.masks, self.grid = predictor, words, masks, grid
+        self.predictor, self.words, self.masks = predictor, words, masks
         self.objective, self.text, self.learning_rate = objective, text, learning_rate
 
     def predict(self, tokens: Tensor, caption: Words, masks: PatchMasks) -> tuple[Tensor, Tensor]:
@@ -162,13 +160,13 @@ class TokenJEPA(L.LightningModule):
     def training_step(self, batch: tuple, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch of a `CaptionDataModule`."""
         (tokens, *_), caption, *_ = batch
-        masks = self.masks(len(tokens), self.grid)
+        masks = self.masks(len(tokens), self.predictor.grid)
         predicted, true = self.predict(tokens, caption, masks)
         return {"loss": self.objective(predicted.flatten(0, 1), true.flatten(0, 1))}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters that learn."""
-        return torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate, fused=True)
+        return _adam(self)
 
 
 def _at(tokens: Tensor, places: Tensor) -> Tensor:
@@ -211,4 +209,4 @@ class CaptionTraining(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters that learn."""
-        return torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate, fused=True)
+        return _adam(self)
