@@ -41,7 +41,7 @@ def pretrain(loaded, tmp_path):
 
 def test_record_says_all_that_is_needed_to_judge_it(pretrain, tmp_path, loaded):
     record = pretrain(methods=["I-JEPA", "labels"])
-    assert record == read_record(tmp_path / "results" / "cifar10_smoke.json") and len(pretrain.said) == 4
+    assert record == read_record(tmp_path / "results" / "cifar10_smoke.json") and len(pretrain.said) == 6
     assert [(run["method"], run["seed"]) for run in record["runs"]] == [
         ("I-JEPA", 0), ("labels", 0), ("I-JEPA", 1), ("labels", 1),
     ]  # fmt: skip
@@ -60,6 +60,21 @@ def test_encoder_of_the_first_seed_is_kept_with_its_card(pretrain, tmp_path):
     encoder, card = load_encoder(tmp_path / "results" / "cifar10_smoke_ijepa.safetensors")
     assert encoder.sizes["dimensions"] == VisionRecipe.smoke().dimensions
     assert card["scores"] == record["runs"][0]["scores"] and card["seed"] == 0 and "moving average" in card["what"]
+
+
+def test_saved_encoders_alone_are_probed_with_all_labels_also_in_an_older_record(pretrain, tmp_path, monkeypatch):
+    record = pretrain(methods=["I-JEPA", "untrained"])
+    assert [records.ALL_LABELS in run["scores"] for run in record["runs"]] == [True, True, False, False]
+    file = tmp_path / "results" / "cifar10_smoke.json"
+    for run in record["runs"]:
+        run["scores"].pop(records.ALL_LABELS, None)
+    file.write_text(json.dumps(record))
+    seen = []
+    real = records.linear_probe
+    monkeypatch.setattr(records, "linear_probe", lambda *data, **options: seen.append(len(data[0])) or real(*data, **options))
+    again = pretrain(methods=["I-JEPA", "untrained"])
+    assert [records.ALL_LABELS in run["scores"] for run in again["runs"]] == [True, True, False, False] and seen == [300, 300]
+    assert again == read_record(file)
 
 
 def test_what_is_recorded_is_not_done_again_and_the_rest_is(pretrain, monkeypatch):

@@ -27,7 +27,7 @@ from jepa_utils.data.images import image_tensor
 from jepa_utils.data.sources import LoadedData
 from jepa_utils.evaluation.collapse import collapse_report
 from jepa_utils.evaluation.probes import knn_probe, linear_probe
-from jepa_utils.models.checkpoints import save_encoder
+from jepa_utils.models.checkpoints import load_encoder, save_encoder
 from jepa_utils.training.fit import THREADS, History, fit
 from jepa_utils.training.recipes import METHODS, VisionRecipe
 from jepa_utils.training.vision import ImageDataModule, encode_images
@@ -39,6 +39,7 @@ DEFAULT_METHODS = ("untrained", "I-JEPA", "views", "labels", "SIGReg", "patch 8"
 STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)  # of the penalties that a probe may choose
 WATCHED = 2000  # images whose embeddings the monitors look at
 PROBED = 20_000  # training images, with their labels, behind the probe at the end
+ALL_LABELS = "100 % of labels"  # a probe of all training images takes minutes: for the saved encoders only
 
 
 class RecordError(RuntimeError):
@@ -88,7 +89,8 @@ def pretrain_record(
 ) -> dict[str, Any]:
     """Train each method once per seed, and write the record after every run; what is recorded already is not done again.
 
-    An interrupted run goes on from its last epoch. The encoder of each method's first seed is saved beside the record.
+    An interrupted run goes on from its last epoch. The encoder of each method's first seed is saved beside the record, and it
+    alone is also probed with all labels.
 
     Parameters
     ----------
@@ -142,9 +144,33 @@ def pretrain_record(
             if seed == 0 and method != "untrained":
                 card = {"what": METHODS[method], **head, **{k: v for k, v in run.items() if k != "curves"}}
                 save_encoder(encoder, folder / f"cifar10_{profile}_{_slug(method)}.safetensors", card)
-            write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
+            _write(record, path)
             say(f"{method}, seed {seed}: linear probe {run['scores']['linear probe']:.3f}, {run['seconds']:.0f} s")
+    for run in record["runs"]:
+        if run["seed"] > 0 or ALL_LABELS in run["scores"]:
+            continue
+        saved = folder / f"cifar10_{profile}_{_slug(run['method'])}.safetensors"
+        if run["method"] == "untrained":
+            encoder, card = _seeded_training(recipe, "untrained", 0).encoder, None
+        else:
+            encoder, card = load_encoder(saved)
+        (train, labels), (test, test_labels) = ((encode_images(encoder, x), y) for x, y in splits.values())
+        run["scores"][ALL_LABELS] = round(linear_probe(train, labels, test, test_labels, strengths=STRENGTHS).score, 4)
+        if card is not None:
+            save_encoder(encoder, saved, {**card, "scores": run["scores"]})
+        _write(record, path)
+        say(f"{run['method']}, seed 0: linear probe with all {len(train)} labels {run['scores'][ALL_LABELS]:.3f}")
     return record
+
+
+def _write(record: dict[str, Any], path: Path) -> None:
+    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _seeded_training(recipe: VisionRecipe, method: str, seed: int) -> L.LightningModule:
+    torch.set_num_threads(THREADS)
+    L.seed_everything(seed, verbose=False)
+    return recipe.training(method)
 
 
 def _slug(method: str) -> str:
@@ -159,9 +185,7 @@ def _run(
     recipe: VisionRecipe, method: str, seed: int, splits: dict[str, tuple[Tensor, Tensor]], checkpoint: Path, progress: bool
 ) -> tuple[dict[str, Any], torch.nn.Module]:
     (images, labels), (test_images, test_labels) = splits["train"], splits["test"]
-    torch.set_num_threads(THREADS)
-    L.seed_everything(seed, verbose=False)
-    module = recipe.training(method)
+    module = _seeded_training(recipe, method, seed)
     watched = min(WATCHED, len(images) // 4)  # the last ones; the test split is for the end alone
     fitted = slice(-3 * watched, -watched)
 
