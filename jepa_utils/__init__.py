@@ -39,6 +39,7 @@ from jepa_utils.evaluation.neighbours import base_rate, nearest_neighbours, neig
 from jepa_utils.evaluation.probes import knn_probe, linear_probe
 from jepa_utils.evaluation.retrieval import recall_at_k
 from jepa_utils.evaluation.word_baselines import ppmi_svd, word2vec
+from jepa_utils.models.backbones import VJEPA2, cached_tokens
 from jepa_utils.models.checkpoints import load_encoder, save_encoder
 from jepa_utils.models.ema import EMA
 from jepa_utils.models.mlp import MLP
@@ -65,6 +66,7 @@ __all__ = [
     "EMA",
     "JEPA",
     "MLP",
+    "VJEPA2",
     "CaptionDataModule",
     "CaptionTokenizer",
     "CaptionTraining",
@@ -96,6 +98,7 @@ __all__ = [
     "alignment",
     "augmented_view",
     "base_rate",
+    "cached_tokens",
     "caption_table",
     "claims_table",
     "class_captions",
