@@ -1,5 +1,6 @@
 """What the chapters of the Runnable JEPA Book share. Every name here is public and documented on the API page."""
 
+from jepa_utils.data.backbones import cached_tokens, load_vjepa2
 from jepa_utils.data.captions import CLASS_TEMPLATES, CaptionTokenizer, caption_table, class_captions
 from jepa_utils.data.images import (
     augmented_view,
@@ -39,7 +40,7 @@ from jepa_utils.evaluation.neighbours import base_rate, nearest_neighbours, neig
 from jepa_utils.evaluation.probes import knn_probe, linear_probe
 from jepa_utils.evaluation.retrieval import recall_at_k
 from jepa_utils.evaluation.word_baselines import ppmi_svd, word2vec
-from jepa_utils.models.backbones import VJEPA2, cached_tokens
+from jepa_utils.models.backbones import VJEPA2
 from jepa_utils.models.checkpoints import load_encoder, save_encoder
 from jepa_utils.models.ema import EMA
 from jepa_utils.models.mlp import MLP
@@ -124,6 +125,7 @@ __all__ = [
     "load_data",
     "load_encoder",
     "load_tokenizer",
+    "load_vjepa2",
     "multiblock_masks",
     "nearest_neighbours",
     "neighbour_batches",

@@ -19,9 +19,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import VJEPA2Config, VJEPA2Model, ViTConfig, ViTModel
 
-from jepa_utils import VJEPA2, cached_tokens
-from jepa_utils.models import backbones
-from jepa_utils.models.backbones import NAME, REVISION, BackboneError
+from jepa_utils import VJEPA2, cached_tokens, load_vjepa2
+from jepa_utils.data import backbones
+from jepa_utils.data.backbones import NAME, REVISION, BackboneError
 
 SIZE, PATCH, D = 32, 4, 48  # a grid of 8 x 8
 TINY = dict(
@@ -203,7 +203,7 @@ def hub(folder, monkeypatch):
 
 
 def test_a_folder_gives_the_same_network(model, folder, capfd):
-    backbone = VJEPA2.from_hub(folder, pool=1)
+    backbone = load_vjepa2(folder, pool=1)
     assert capfd.readouterr() == ("", "")  # it would stay on the page
     saved = model.state_dict()
     assert all(torch.equal(tensor, saved[key]) for key, tensor in backbone.state_dict().items())
@@ -214,46 +214,46 @@ def test_a_folder_gives_the_same_network(model, folder, capfd):
 
 def test_half_precision_on_disk_is_float32_here(model, tmp_path):
     model.half().save_pretrained(tmp_path)
-    backbone = VJEPA2.from_hub(tmp_path)
+    backbone = load_vjepa2(tmp_path)
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
     assert backbone(pictures()).dtype == torch.float32
 
 
 def test_the_hub_is_asked_once_for_what_is_needed(hub, model, monkeypatch, capfd):
-    first = VJEPA2.from_hub()
+    first = load_vjepa2()
     assert capfd.readouterr() == ("", "")
     assert sorted(hub.downloads) == [f"{NAME}/config.json", f"{NAME}/model.safetensors"]
     assert first.revision == REVISION
     monkeypatch.setenv("HF_ENDPOINT", nobody())
-    again = VJEPA2.from_hub(pool=4)
+    again = load_vjepa2(pool=4)
     assert len(hub.downloads) == 2 and again.grid == (2, 2)
     assert torch.equal(first(pictures()), VJEPA2(model)(pictures()))
 
 
 def test_a_download_that_broke_off_is_completed(hub, tmp_path):
-    VJEPA2.from_hub()
+    load_vjepa2()
     (weights,) = (tmp_path / "cache").rglob("model.safetensors")
     weights.resolve().unlink()
     weights.unlink()
-    assert VJEPA2.from_hub().revision == REVISION
+    assert load_vjepa2().revision == REVISION
     assert hub.downloads.count(f"{NAME}/model.safetensors") == 2 and hub.downloads.count(f"{NAME}/config.json") == 1
 
 
 def test_a_repository_without_the_files(hub):
     del hub.files[f"{NAME}/model.safetensors"]
     with pytest.raises(BackboneError, match="it has no file model.safetensors. It must hold config.json and model.safetensors"):
-        VJEPA2.from_hub()
+        load_vjepa2()
 
 
 def test_a_hub_that_refuses(hub):
     hub.status = 401
     with pytest.raises(BackboneError, match="the download failed .*HTTP status 401"):
-        VJEPA2.from_hub()
+        load_vjepa2()
 
 
 def test_a_revision_that_is_not_there(hub):
     with pytest.raises(BackboneError, match="at revision 0123abcd cannot be had: the download failed .*HTTP status 404"):
-        VJEPA2.from_hub(revision="0123abcd" * 5)
+        load_vjepa2(revision="0123abcd" * 5)
 
 
 @pytest.mark.parametrize("way", ["refused", "silent"])
@@ -263,19 +263,19 @@ def test_without_network_the_error_is_quick_and_clear(hub, monkeypatch, way):
         monkeypatch.setenv("HF_ENDPOINT", nobody())
     start = time.monotonic()
     with pytest.raises(BackboneError) as caught:
-        VJEPA2.from_hub()
+        load_vjepa2()
     assert time.monotonic() - start < 8
     message = str(caught.value)
-    assert f"{NAME} at revision {REVISION[:8]} cannot be had: the hub cannot be reached" in message
+    assert f"{NAME} at revision {REVISION[:8]} cannot be had: the public address cannot be reached" in message
     assert "Check the network" in message and "give a folder with a copy of config.json and model.safetensors" in message
 
 
 def test_offline_by_wish(tmp_path):
     program = (
-        "import time, jepa_utils.models.backbones as b\n"
+        "import time, jepa_utils.data.backbones as b\n"
         "import transformers\n"
         "start = time.monotonic()\n"
-        "try: b.VJEPA2.from_hub()\n"
+        "try: b.load_vjepa2()\n"
         "except b.BackboneError as problem: print(time.monotonic() - start, problem)"
     )
     done = subprocess.run(
@@ -288,12 +288,12 @@ def test_offline_by_wish(tmp_path):
 
 def test_a_name_that_is_none():
     with pytest.raises(ValueError, match=r"name must be a repository .*, or a folder as a Path; got '\./copy'"):
-        VJEPA2.from_hub("./copy")
+        load_vjepa2("./copy")
 
 
 def test_a_folder_without_the_files(tmp_path):
     with pytest.raises(BackboneError, match="it has no file config.json"):
-        VJEPA2.from_hub(tmp_path / "nothing")
+        load_vjepa2(tmp_path / "nothing")
 
 
 def lose_a_layer(folder):
@@ -319,7 +319,7 @@ def of_another_kind(folder):
 def test_weights_that_do_not_fit_are_refused(folder, harm):
     harm(folder)
     with pytest.raises(BackboneError, match="damaged|another network"):
-        VJEPA2.from_hub(folder)
+        load_vjepa2(folder)
 
 
 # ---- the cache -----------------------------------------------------------------------------------------------------------
