@@ -4,6 +4,8 @@ import hashlib
 import http.server
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -43,6 +45,18 @@ class FakeHub:
                     entry["lfs"] = {"oid": self.checksum(name), "size": len(content), "pointerSize": 130}
                 found.append(entry)
         return found
+
+    @contextmanager
+    def running(self, monkeypatch) -> Iterator["FakeHub"]:
+        """The server at work, and the hub's library told of it."""
+        server = self.start()
+        monkeypatch.setenv("HF_ENDPOINT", self.url)
+        try:
+            yield self
+        finally:
+            self.released.set()
+            server.shutdown()
+            server.server_close()
 
     def start(self) -> http.server.ThreadingHTTPServer:
         hub = self

@@ -194,12 +194,8 @@ def hub(folder, monkeypatch):
     fake = FakeHub(revision=REVISION)
     fake.files = {f"{NAME}/{path.name}": path.read_bytes() for path in folder.iterdir()} | {f"{NAME}/original/model.pth": b"not wanted"}
     fake.small = {f"{NAME}/config.json"}
-    server = fake.start()
-    monkeypatch.setenv("HF_ENDPOINT", fake.url)
-    yield fake
-    fake.released.set()
-    server.shutdown()
-    server.server_close()
+    with fake.running(monkeypatch):
+        yield fake
 
 
 def test_a_folder_gives_the_same_network(model, folder, capfd):

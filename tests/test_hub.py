@@ -71,12 +71,8 @@ def hub(monkeypatch):
     fake = FakeHub(revision=REPO.revision, files=dict(CONTENT))
     fake.files[f"{REPO.name}/wikitext-103-v1/test-00000-of-00001.parquet"] = b"another configuration"
     fake.files[f"{REPO.name}/README.md"] = b"read me"
-    server = fake.start()
-    monkeypatch.setenv("HF_ENDPOINT", fake.url)
-    yield fake
-    fake.released.set()
-    server.shutdown()
-    server.server_close()
+    with fake.running(monkeypatch):
+        yield fake
 
 
 @pytest.fixture

@@ -42,11 +42,8 @@ def hub(monkeypatch, content):
     """The fake hub with the model's repository, where the file is not LFS."""
     files = {NAME: content, f"{REPO.name}/model.safetensors": b"much", f"{REPO.name}/onnx/tokenizer.json": b"another"}
     fake = FakeHub(revision=REPO.revision, files=files, small={NAME})
-    server = fake.start()
-    monkeypatch.setenv("HF_ENDPOINT", fake.url)
-    yield fake
-    server.shutdown()
-    server.server_close()
+    with fake.running(monkeypatch):
+        yield fake
 
 
 @pytest.fixture
