@@ -185,7 +185,7 @@ def test_cards_that_do_not_fit(vit, tmp_path):
     path, card = tmp_path / "vit.safetensors", tmp_path / "vit.json"
     save_encoder(vit, path, {})
     card.write_text(json.dumps({"encoder": {**vit.sizes, "layers": 3}}))
-    with pytest.raises(CheckpointError, match="other weights than its card says"):
+    with pytest.raises(CheckpointError, match="other weights than the network has"):
         load_encoder(path)
     for text in ("{}", "no json", '{"encoder": {"patch": 5}}', '{"encoder": {"colour": 1}}'):
         card.write_text(text)

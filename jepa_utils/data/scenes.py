@@ -21,7 +21,10 @@ __all__ = [
     "SIZES",
     "SPLITS",
     "Scenes",
+    "altered_captions",
     "scene_caption",
+    "scene_contents",
+    "scene_questions",
     "scenes",
 ]
 
@@ -157,6 +160,80 @@ def scene_caption(attributes: Tensor) -> str:
         if not 0 <= value < len(values):
             raise ValueError(f"attributes: {name} must be between 0 and {len(values) - 1}, got {value}")
     return _caption(row)
+
+
+def altered_captions(world: Scenes, attribute: str, *, seed: int = 0) -> list[str]:
+    """Captions that are wrong in one thing.
+
+    Parameters
+    ----------
+    world : Scenes
+        Scenes N.
+    attribute : str
+        One of `ATTRIBUTES`, which gets another value, drawn at random; or ``"word order"``: the two objects change places in
+        the sentence, the relation between them stays.
+    seed : int, default 0
+        Of the draw.
+
+    Returns
+    -------
+    list of N str
+
+    Raises
+    ------
+    ValueError
+        If `attribute` is none of these.
+    """
+    if attribute == "word order":
+        changed = world.attributes[:, _MIRROR]
+    elif attribute in ATTRIBUTES:
+        column = ATTRIBUTES.index(attribute)
+        changed, values = world.attributes.clone(), len(_VALUES[column])
+        shift = torch.randint(1, values, (len(changed),), generator=torch.Generator().manual_seed(seed))
+        changed[:, column] = (changed[:, column] + shift) % values
+    else:
+        raise ValueError(f"attribute must be 'word order' or one of {', '.join(ATTRIBUTES)}, got {attribute!r}")
+    return [_caption(row) for row in changed.tolist()]
+
+
+def scene_contents(attributes: Tensor) -> Tensor:
+    """A number for what each scene shows: equal for scenes with the same two objects in the same relation.
+
+    No matter which object a caption names first: "A left of B" and "B right of A" are one content.
+
+    Parameters
+    ----------
+    attributes : Tensor of int64, shape (N, 7)
+        As in `Scenes`.
+
+    Returns
+    -------
+    Tensor of int64, shape (N,)
+    """
+    objects = len(COLOURS) * len(SHAPES) * len(SIZES)
+    place = torch.tensor([len(COLOURS) * len(SHAPES), len(SHAPES), 1])
+    first, second, relation = (attributes[:, :3] * place).sum(1), (attributes[:, 4:] * place).sum(1), attributes[:, 3]
+    low, high = torch.minimum(first, second), torch.maximum(first, second)
+    return (low * objects + high) * len(RELATIONS) + torch.where(first > second, relation ^ 1, relation)
+
+
+def scene_questions(captions: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands there in relation to the second object? The first one.
+
+    Parameters
+    ----------
+    captions : sequence of str
+        Of scenes, as ``"a small red circle left of a large blue square"``.
+
+    Returns
+    -------
+    questions : list of str
+        As ``"what is left of a large blue square"``.
+    answers : list of str
+        As ``"a small red circle"``.
+    """
+    parts = [caption.split(" ") for caption in captions]
+    return ["what is " + " ".join(part[4:]) for part in parts], [" ".join(part[:4]) for part in parts]
 
 
 def _caption(row: Sequence[int]) -> str:

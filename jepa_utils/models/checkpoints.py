@@ -1,19 +1,23 @@
-"""Trained encoders on disk: weights in safetensors, and beside them a model card that says how they came about."""
+"""Trained networks on disk: weights in safetensors, and beside them a model card that says how they came about."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import nn
 
 from jepa_utils.files import write_whole
 from jepa_utils.models.vit import ViT
 
-__all__ = ["CheckpointError", "load_encoder", "save_encoder"]
+__all__ = ["CheckpointError", "load_encoder", "load_weights", "save_encoder", "save_weights"]
+
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class CheckpointError(RuntimeError):
@@ -37,14 +41,7 @@ def save_encoder(encoder: ViT, path: Path | str, card: Mapping[str, Any]) -> Non
     ValueError
         If `path` has another suffix, or `card` holds something that JSON cannot.
     """
-    path = _checked(path)
-    try:
-        text = json.dumps({**card, "encoder": encoder.sizes}, indent=1, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as problem:
-        raise ValueError(f"card must hold what JSON can, got {problem}") from problem
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}))
-    write_whole(path.with_suffix(".json"), text.encode())
+    save_weights(encoder, path, {**card, "encoder": encoder.sizes})
 
 
 def load_encoder(path: Path | str) -> tuple[ViT, dict[str, Any]]:
@@ -69,25 +66,93 @@ def load_encoder(path: Path | str) -> tuple[ViT, dict[str, Any]]:
     CheckpointError
         If a file is missing or damaged, or the weights are not those of the network in the card.
     """
-    path = _checked(path)
-    card_path = path.with_suffix(".json")
+    card = _read_card(_checked(path))
     try:
-        card, content = json.loads(card_path.read_text(encoding="utf-8")), path.read_bytes()
         encoder = ViT(**card["encoder"])
-    except FileNotFoundError as problem:
-        raise CheckpointError(
-            f"no checkpoint: {Path(problem.filename).name} is missing"
-        ) from problem
     except (KeyError, TypeError, ValueError) as problem:
-        raise CheckpointError(f"{card_path.name} is no model card of a ViT: {type(problem).__name__} {problem}") from problem
+        raise CheckpointError(f"{_card_path(path).name} is no model card of a ViT: {type(problem).__name__} {problem}") from problem
+    return load_weights(encoder, path)
+
+
+def save_weights(network: nn.Module, path: Path | str, card: Mapping[str, Any]) -> None:
+    """Write a network's weights and its model card; each file appears whole or not at all.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The network.
+    path : path
+        File ``*.safetensors``; the card is written beside it, as ``*.json``.
+    card : mapping
+        How it was trained, on what, and what it scores.
+
+    Raises
+    ------
+    ValueError
+        If `path` has another suffix, or `card` holds something that JSON cannot.
+    """
+    path = _checked(path)
     try:
-        encoder.load_state_dict(load(content))
+        text = json.dumps(card, indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as problem:
+        raise ValueError(f"card must hold what JSON can, got {problem}") from problem
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}))
+    write_whole(_card_path(path), text.encode())
+
+
+def load_weights(network: Network, path: Path | str) -> tuple[Network, dict[str, Any]]:
+    """Read weights into a network of the same sizes, ready for evaluation.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Filled in place.
+    path : path
+        File ``*.safetensors``, with its card beside it.
+
+    Returns
+    -------
+    network : nn.Module
+        The same one, in evaluation mode.
+    card : dict
+        As it was given to `save_weights`.
+
+    Raises
+    ------
+    ValueError
+        If `path` has another suffix.
+    CheckpointError
+        If a file is missing or damaged, or the weights are those of another network.
+    """
+    path = _checked(path)
+    card = _read_card(path)
+    try:
+        network.load_state_dict(load(path.read_bytes()))
+    except FileNotFoundError as problem:
+        raise CheckpointError(f"no checkpoint: {path.name} is missing") from problem
     except SafetensorError as problem:
         raise CheckpointError(f"{path.name} is damaged: {problem}") from problem
     except RuntimeError as problem:
         lines = [line.strip() for line in str(problem).splitlines()]
-        raise CheckpointError(f"{path.name} holds other weights than its card says: {' '.join(lines[1:3])}") from problem
-    return encoder.eval(), card
+        raise CheckpointError(f"{path.name} holds other weights than the network has: {' '.join(lines[1:3])}") from problem
+    return network.eval(), card
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(_card_path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise CheckpointError(f"no checkpoint: {_card_path(path).name} is missing") from problem
+    except ValueError as problem:
+        raise CheckpointError(f"{_card_path(path).name} is no model card: {problem}") from problem
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{_card_path(path).name} is no model card: it holds a {type(card).__name__}")
+    return card
+
+
+def _card_path(path: Path | str) -> Path:
+    return Path(path).with_suffix(".json")
 
 
 def _checked(path: Path | str) -> Path:

@@ -1,13 +1,52 @@
-"""Predictors that read images and text together, on the visual tokens of an encoder that stays as it is."""
+"""Networks on the visual tokens of an encoder that stays as it is: an embedding of the image, and predictors that read text too."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from jepa_utils.models.mlp import MLP
 from jepa_utils.models.vit import position_grid
 
-__all__ = ["CrossPredictor", "QueryPredictor"]
+__all__ = ["CrossPredictor", "ImageHead", "QueryPredictor"]
+
+
+class ImageHead(nn.Sequential):
+    """One embedding from the visual tokens of an image: each is made narrow, all side by side go through a hidden layer.
+
+    The place of a token is the place of its numbers, so where something lies is not lost, as it is in a mean of tokens.
+
+    Maps tokens (B, K, D) to embeddings (B, E).
+
+    Parameters
+    ----------
+    places : int
+        Number of tokens K.
+    dimensions : int
+        Width D of the tokens.
+    width : int, default 16
+        Numbers that are left of each token.
+    hidden : int, default 256
+        Width of the hidden layer.
+    embedding : int, default 128
+        Dimensions E of the embedding.
+    dropout : float, default 0.0
+        Share of the narrow tokens' numbers dropped while training.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1.
+    """
+
+    def __init__(
+        self, places: int, dimensions: int, *, width: int = 16, hidden: int = 256, embedding: int = 128, dropout: float = 0.0
+    ):
+        for name, value in dict(places=places, dimensions=dimensions, width=width, hidden=hidden, embedding=embedding).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        narrow = [nn.LayerNorm(dimensions), nn.Linear(dimensions, width), nn.Flatten(), nn.GELU(), nn.Dropout(dropout)]
+        super().__init__(*narrow, MLP(width * places, hidden, embedding, layers=1))
 
 
 class CrossPredictor(nn.Module):

@@ -146,6 +146,30 @@ def pretrain(
         pretrain_record(recipe, loaded, profile=profile, folder=folder, checkpoints=root / "checkpoints", say=typer.echo, **chosen)
 
 
+@app.command()
+def captions(
+    experiments: Annotated[list[str] | None, typer.Argument(help="Such as scenes or temperature; by default all.")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, or long (LONG_TIME on two cores).")] = "long",
+) -> None:
+    """Train chapter 5's models for longer than a page can wait; goes on where it was interrupted. Writes to results/."""
+    from jepa_utils.data.sources import load_data
+    from jepa_utils.models.checkpoints import CheckpointError
+    from jepa_utils.publishing.caption_records import caption_record
+    from jepa_utils.publishing.records import RecordError
+    from jepa_utils.training.caption_recipes import CAPTION_RECIPES, CaptionRecipe
+
+    with _clear_errors(ValueError, RecordError, CheckpointError):
+        if profile not in CAPTION_RECIPES:
+            raise ValueError(f"profile must be one of {', '.join(CAPTION_RECIPES)}, got {profile!r}")
+        root = find_root()
+        photographs = load_data("flickr8k", source="sample" if profile == "smoke" else None)
+        typer.echo(str(photographs.provenance))
+        places = dict(folder=root / "_build" / "smoke" if profile == "smoke" else root / "results", checkpoints=root / "checkpoints")
+        chosen = {"experiments": experiments} if experiments else {}
+        recipe, encoder = getattr(CaptionRecipe, profile)(), root / "results" / "cifar10_long_ijepa.safetensors"
+        caption_record(recipe, photographs, encoder=encoder, profile=profile, **places, say=typer.echo, **chosen)
+
+
 # ---------------------------------------------------------------------------------------------------------- book
 
 

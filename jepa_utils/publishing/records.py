@@ -32,7 +32,7 @@ from jepa_utils.training.fit import THREADS, History, fit
 from jepa_utils.training.recipes import METHODS, VisionRecipe
 from jepa_utils.training.vision import ImageDataModule, encode_images
 
-__all__ = ["RecordError", "pretrain_record", "read_record"]
+__all__ = ["RecordError", "digest", "open_record", "pretrain_record", "read_record", "run_facts", "write_record"]
 
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "datasets", "pillow")
 DEFAULT_METHODS = ("untrained", "I-JEPA", "views", "labels", "SIGReg", "patch 8")
@@ -68,12 +68,50 @@ def read_record(path: Path | str) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
-        raise RecordError(f"no record: {path.name} is missing; 'jepa pretrain' makes it") from problem
+        raise RecordError(f"no record: {path.name} is missing; 'jepa pretrain' or 'jepa captions' makes it") from problem
     except ValueError as problem:
         raise RecordError(f"{path.name} is damaged: {problem}") from problem
     if not isinstance(record, dict) or not isinstance(record.get("runs"), list):
         raise RecordError(f"{path.name} is no record: it has no list of runs")
     return record
+
+
+def open_record(path: Path, profile: str, head: dict[str, Any]) -> dict[str, Any]:
+    """The record to go on with, or a new one.
+
+    Parameters
+    ----------
+    path : Path
+        The JSON file.
+    profile : str
+        Its profile.
+    head : dict
+        What all its runs must share: "settings" and "data".
+
+    Raises
+    ------
+    RecordError
+        If the record that is there is damaged, or has another head.
+    """
+    record = read_record(path) if path.exists() else {"profile": profile, **head, "runs": []}
+    if different := [key for key in head if record.get(key) != head[key]]:
+        raise RecordError(f"{path.name} was made with other {' and '.join(different)}; move it away to begin anew")
+    return record
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    """Write a record, whole or not at all."""
+    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def run_facts(module: torch.nn.Module) -> dict[str, Any]:
+    """What has to be known of a run beside its scores: hardware, date, commit, package versions."""
+    return {
+        "hardware": _hardware(module),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "commit": _commit(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+    }
 
 
 def pretrain_record(
@@ -129,22 +167,20 @@ def pretrain_record(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"cifar10_{profile}.json"
     head = {"settings": asdict(recipe), "data": loaded.provenance.sha256}
-    record = read_record(path) if path.exists() else {"profile": profile, **head, "runs": []}
-    if different := [key for key in head if record.get(key) != head[key]]:
-        raise RecordError(f"{path.name} was made with other {' and '.join(different)}; move it away to begin anew")
+    record = open_record(path, profile, head)
     splits = {split: image_tensor(loaded.data[split]) for split in ("train", "test")}
     for seed in range(recipe.num_seeds):
         for method in methods:
             if any(run["method"] == method and run["seed"] == seed for run in record["runs"]):
                 continue
             # What is left of a run with other settings must not be gone on with.
-            state = checkpoints / f"{profile}-{_slug(method)}-{seed}-{_digest(head)}.ckpt"
+            state = checkpoints / f"{profile}-{_slug(method)}-{seed}-{digest(head)}.ckpt"
             run, encoder = _run(recipe, method, seed, splits, state, progress)
             record["runs"].append(run)
             if seed == 0 and method != "untrained":
                 card = {"what": METHODS[method], **head, **{k: v for k, v in run.items() if k != "curves"}}
                 save_encoder(encoder, folder / f"cifar10_{profile}_{_slug(method)}.safetensors", card)
-            _write(record, path)
+            write_record(record, path)
             say(f"{method}, seed {seed}: linear probe {run['scores']['linear probe']:.3f}, {run['seconds']:.0f} s")
     for run in record["runs"]:
         if run["seed"] > 0 or ALL_LABELS in run["scores"]:
@@ -158,13 +194,9 @@ def pretrain_record(
         run["scores"][ALL_LABELS] = round(linear_probe(train, labels, test, test_labels, strengths=STRENGTHS).score, 4)
         if card is not None:
             save_encoder(encoder, saved, {**card, "scores": run["scores"]})
-        _write(record, path)
+        write_record(record, path)
         say(f"{run['method']}, seed 0: linear probe with all {len(train)} labels {run['scores'][ALL_LABELS]:.3f}")
     return record
-
-
-def _write(record: dict[str, Any], path: Path) -> None:
-    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def _seeded_training(recipe: VisionRecipe, method: str, seed: int) -> L.LightningModule:
@@ -177,7 +209,8 @@ def _slug(method: str) -> str:
     return method.lower().replace(" ", "_").replace("-", "")
 
 
-def _digest(head: dict[str, Any]) -> str:
+def digest(head: dict[str, Any]) -> str:
+    """Eight letters that differ where settings or data do."""
     return hashlib.sha256(json.dumps(head).encode()).hexdigest()[:8]
 
 
@@ -219,10 +252,7 @@ def _run(
         "scores": {name: round(score, 4) for name, score in scores.items()},
         "seconds": round(history.seconds, 1),
         "images": recipe.epochs * len(images) * (method != "untrained"),
-        "hardware": _hardware(module),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "commit": _commit(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        **run_facts(module),
         "curves": {"losses": _rounded(history.losses), "monitors": [_rounded(row) for row in history.monitors]},
     }
     checkpoint.unlink(missing_ok=True)

@@ -1,8 +1,13 @@
-"""Batches of images with captions, and two rules to train on them: hidden visual tokens from a text, and captions word by word."""
+"""Images with captions: frozen tokens and batches of them, and rules to train on these.
+
+An image and its caption as a pair of embeddings (`train_pair`), hidden visual tokens from a text (`TokenJEPA`), and captions
+word by word (`CaptionTraining`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -13,12 +18,141 @@ from torch.utils.data import DataLoader
 from jepa_utils.data.masking import PatchMasks
 from jepa_utils.models.text import TextDecoder
 from jepa_utils.models.vision_language import CrossPredictor
-from jepa_utils.training.modules import _adam
-from jepa_utils.training.vision import EpochBatches
+from jepa_utils.models.vit import ViT
+from jepa_utils.objectives.infonce import InfoNCE
+from jepa_utils.training.fit import History, fit
+from jepa_utils.training.modules import JEPA, _adam
+from jepa_utils.training.vision import EpochBatches, encode_images
 
-__all__ = ["CaptionDataModule", "CaptionTraining", "TokenJEPA"]
+__all__ = ["CaptionDataModule", "CaptionTraining", "TokenJEPA", "embed", "frozen_tokens", "photo_tokens", "train_pair"]
 
+_TOGETHER = 4  # images that look alike in a row
 Words = tuple[Tensor, Tensor]  # ids of int64 and visible of bool, both (..., L)
+
+
+def frozen_tokens(encoder: ViT, images: Tensor) -> Tensor:
+    """All tokens of many images, once, in half precision: what is trained on them reads them again and again.
+
+    Parameters
+    ----------
+    encoder : ViT
+        Standardised images (B, 3, H, W) to tokens (B, K, D).
+    images : Tensor of uint8, shape (N, 3, H, W)
+        Images.
+
+    Returns
+    -------
+    Tensor of float16, shape (N, K, D)
+    """
+    return torch.cat([_tokens(encoder, part).half() for part in images.split(500)])
+
+
+def photo_tokens(encoder: ViT, photographs: Tensor) -> Tensor:
+    """Sixteen tokens of each photograph, for an encoder of 32x32 images.
+
+    A photograph is cut into four quarters, which are made smaller to 32x32 pixels; of each quarter's tokens, neighbours are
+    averaged until 2x2 are left.
+
+    Parameters
+    ----------
+    encoder : ViT
+        Standardised images (B, 3, 32, 32) to tokens (B, K, D) on a square grid.
+    photographs : Tensor of uint8, shape (N, 3, S, S)
+        Square, S even.
+
+    Returns
+    -------
+    Tensor of float16, shape (N, 16, D)
+        Row by row of the 4x4 grid.
+
+    Raises
+    ------
+    ValueError
+        If photographs are not square, or their side is odd.
+    """
+    side = photographs.shape[-1]
+    if photographs.dim() != 4 or photographs.shape[-2] != side or side % 2:
+        raise ValueError(f"photographs must have shape (N, 3, S, S), S even, got {tuple(photographs.shape)}")
+    results = []
+    for part in photographs.split(500):
+        quarters = part.unfold(2, side // 2, side // 2).unfold(3, side // 2, side // 2).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        tokens = _tokens(encoder, F.interpolate(quarters.float(), 32, mode="area").round().byte())  # (4 B, K, D)
+        few = F.adaptive_avg_pool2d(tokens.mT.unflatten(2, encoder.grid), 2)  # (4 B, D, 2, 2)
+        results.append(few.unflatten(0, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(1, 4).half())
+    return torch.cat(results)
+
+
+def _tokens(encoder: ViT, images: Tensor) -> Tensor:
+    flat = encode_images(nn.Sequential(encoder, nn.Flatten()), images)
+    return flat.unflatten(1, (-1, encoder.dimensions))
+
+
+@torch.no_grad()
+def embed(network: nn.Module, *inputs: Tensor, batch_size: int = 500) -> Tensor:
+    """What a network on the CPU makes of its inputs, some rows at a time.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Of one argument or several, such as visual tokens, or ids and visible of texts.
+    *inputs : Tensor, shape (N, ...)
+        Equally long; half precision becomes float32.
+    batch_size : int, default 500
+        Rows at a time.
+
+    Returns
+    -------
+    Tensor, shape (N, ...)
+    """
+    inputs = [x.float() if x.is_floating_point() else x for x in inputs]
+    return torch.cat([network(*rows) for rows in zip(*(x.split(batch_size) for x in inputs), strict=True)])
+
+
+def train_pair(
+    head: nn.Module,
+    text: nn.Module,
+    data: CaptionDataModule,
+    *,
+    epochs: int,
+    seed: int,
+    objective: Callable[[Tensor, Tensor], Tensor] | None = None,
+    learning_rate: float = 1e-3,
+    checkpoint: Path | str | None = None,
+    **rule,
+) -> tuple[JEPA, History]:
+    """Bring images and their texts together: the image is the context, its text the target of a `JEPA` without a predictor.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Visual tokens (B, K, D), and a question's ids and visible where there are any, to embeddings (B, E).
+    text : nn.Module
+        Ids and visible (B, L) to embeddings (B, E), such as `TextEncoder`.
+    data : CaptionDataModule
+        Batches.
+    epochs : int
+        Passes.
+    seed : int
+        Of what is random in training; the networks' weights are drawn before.
+    objective : callable, optional
+        Embeddings of images and texts to a scalar; `InfoNCE` with a temperature that learns, by default.
+    learning_rate : float, default 1e-3
+        Of Adam.
+    checkpoint : path, optional
+        As for `fit`.
+    **rule
+        Further arguments of `JEPA`, such as `regularizer`.
+
+    Returns
+    -------
+    module : JEPA
+        In evaluation mode, on the CPU; `head` is its context encoder, `text` its target encoder.
+    history : History
+    """
+    objective = InfoNCE(learn_temperature=True) if objective is None else objective
+    module = JEPA(head, nn.Identity(), target_encoder=text, objective=objective, learning_rate=learning_rate, **rule)
+    history = fit(module.train(), data, epochs=epochs, seed=seed, checkpoint=checkpoint, progress=False)
+    return module.cpu().eval(), history
 
 
 class CaptionDataModule(L.LightningDataModule):
@@ -37,6 +171,8 @@ class CaptionDataModule(L.LightningDataModule):
         The same for the question that each caption answers, (N, C, Q).
     groups : Tensor of int64, shape (N,), optional
         Images with one number are described by each other's captions, such as those of one class.
+    look_alikes : Tensor of int64, shape (N,), optional
+        Images with one number come into a batch four at a time, so that what is hard to tell apart competes (hard negatives).
     batch_size : int, default 256
         Images per batch B.
     seed : int, default 0
@@ -55,6 +191,7 @@ class CaptionDataModule(L.LightningDataModule):
         *,
         questions: Words | None = None,
         groups: Tensor | None = None,
+        look_alikes: Tensor | None = None,
         batch_size: int = 256,
         seed: int = 0,
     ):
@@ -67,11 +204,13 @@ class CaptionDataModule(L.LightningDataModule):
                 )
         if questions is not None and questions[0].shape[1] != captions[0].shape[1]:
             raise ValueError(f"questions must be {captions[0].shape[1]} for each image, got {questions[0].shape[1]}")
-        if groups is not None and groups.shape != (len(tokens),):
-            raise ValueError(f"groups must have shape ({len(tokens)},), got {tuple(groups.shape)}")
+        for name, numbers in (("groups", groups), ("look_alikes", look_alikes)):
+            if numbers is not None and numbers.shape != (len(tokens),):
+                raise ValueError(f"{name} must have shape ({len(tokens)},), got {tuple(numbers.shape)}")
         if not 1 <= batch_size <= len(tokens):
             raise ValueError(f"batch_size must be between 1 and the number of images, {len(tokens)}, got {batch_size}")
-        self.tokens, self.captions, self.questions, self.groups = tokens, captions, questions, groups
+        self.tokens, self.captions, self.questions = tokens, captions, questions
+        self.groups, self.look_alikes = groups, look_alikes
         self.batch_size, self.seed = batch_size, seed
         self.steps = len(tokens) // batch_size  # per epoch
 
@@ -83,7 +222,7 @@ class CaptionDataModule(L.LightningDataModule):
         """
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         count = self.captions[0].shape[1]
-        for rows in torch.randperm(len(self.tokens), generator=draw).split(self.batch_size)[: self.steps]:
+        for rows in self._order(draw).split(self.batch_size)[: self.steps]:
             which = torch.randint(count, (len(rows),), generator=draw)
             tokens = self.tokens[rows]
             context = (tokens.float() if tokens.is_floating_point() else tokens,)
@@ -91,6 +230,17 @@ class CaptionDataModule(L.LightningDataModule):
                 context += tuple(part[rows, which] for part in self.questions)
             target = tuple(part[rows, which] for part in self.captions)
             yield (context, target) if self.groups is None else (context, target, self.groups[rows])
+
+    def _order(self, draw: torch.Generator) -> Tensor:
+        order = torch.randperm(len(self.tokens), generator=draw)
+        if self.look_alikes is None:
+            return order
+        order = order[self.look_alikes[order].argsort(stable=True)]  # each number's images side by side, in random order
+        numbers, counts = self.look_alikes[order].unique_consecutive(return_counts=True)
+        place = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)  # within its number
+        run = torch.stack([numbers.repeat_interleave(counts), place // _TOGETHER]).unique_consecutive(dim=1, return_inverse=True)[1]
+        shuffled = torch.randperm(int(run[-1]) + 1, generator=draw)
+        return order[shuffled[run].argsort(stable=True)]
 
     def train_dataloader(self) -> DataLoader:
         """Batches of the trainer's current epoch."""
