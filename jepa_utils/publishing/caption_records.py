@@ -47,13 +47,13 @@ __all__ = ["EXPERIMENTS", "OBJECTIVES", "caption_record", "photo_scores"]
 EXPERIMENTS = ("scenes", "answers", "hidden tokens", "temperature", "batch size", "objective")
 
 #: Objectives for pairs of photograph and sentence; all but the first do without negatives.
-OBJECTIVES: dict[str, Callable[[], dict[str, Any]]] = {
-    "InfoNCE": lambda: dict(objective=InfoNCE(0.07)),
-    "cosine": lambda: dict(objective=lambda a, b: 1 - F.cosine_similarity(a, b).mean()),
-    "L1": lambda: dict(objective=F.l1_loss),
-    "L2": lambda: dict(objective=F.mse_loss),
-    "VICReg": lambda: dict(objective=VICReg()),
-    "L2 and SIGReg": lambda: dict(objective=F.mse_loss, regularizer=SIGReg(), weight=0.05, regularize="both"),
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "InfoNCE": dict(objective=InfoNCE(0.07)),
+    "cosine": dict(objective=lambda a, b: 1 - F.cosine_similarity(a, b).mean()),
+    "L1": dict(objective=F.l1_loss),
+    "L2": dict(objective=F.mse_loss),
+    "VICReg": dict(objective=VICReg()),
+    "L2 and SIGReg": dict(objective=F.mse_loss, regularizer=SIGReg(), weight=0.05, regularize="both"),
 }
 
 Outcome = tuple[dict[str, float], list[History], nn.Module]  # scores, one history for each stage, what was trained
@@ -140,7 +140,8 @@ def caption_record(
                 }
                 if experiment == "scenes" and seed == 0:
                     what = "image head (0) and text encoder (1) for scenes and their captions, on the frozen encoder's tokens"
-                    card = {"what": what, "vocabulary": len(bench.tokenizer), **head, **entry}
+                    words = bench.tokenizer.vocabulary
+                    card = {"what": what, "words": dict(zip(words.words, words.counts)), **head, **entry}
                     networks = nn.ModuleList([module.context_encoder, module.target_encoder])
                     save_weights(networks, folder / f"captions_{profile}_scenes.safetensors", card)
                 record["runs"].append(entry)
@@ -207,10 +208,11 @@ class _Bench:
                 rules = {str(size): dict(objective=InfoNCE(0.07), batch_size=size) for size in recipe.batch_sizes}
                 return {size: partial(self.photo_run, rule) for size, rule in rules.items()}
         runs = {}
-        for name, rule in OBJECTIVES.items():
-            runs[f"{name}, text learns"] = partial(self.photo_run, rule())
-            one_side = {"regularize": "context"} if "regularizer" in rule() else {}  # no gradient reaches a frozen text
-            runs[f"{name}, text frozen"] = partial(self.photo_run, rule() | one_side | {"frozen_text": True})
+        for name in recipe.objectives:
+            rule = OBJECTIVES[name]
+            runs[f"{name}, text learns"] = partial(self.photo_run, rule)
+            one_side = {"regularize": "context"} if "regularizer" in rule else {}  # no gradient reaches a frozen text
+            runs[f"{name}, text frozen"] = partial(self.photo_run, rule | one_side | {"frozen_text": True})
         return runs
 
     @cached_property

@@ -32,6 +32,7 @@ class CaptionRecipe:
     photo_dropout: float = 0.1  # of image head and word vectors
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.07, 0.2, 1.0)
     batch_sizes: tuple[int, ...] = (32, 128, 512)
+    objectives: tuple[str, ...] = ("InfoNCE", "cosine", "L1", "L2", "VICReg", "L2 and SIGReg")  # of photograph and sentence
     num_seeds: int = 3  # runs of each setting
 
     @classmethod
@@ -39,7 +40,8 @@ class CaptionRecipe:
         """For tests: few scenes, one pass."""
         stages = dict(scene_stages=((1, 2e-3, 64), (1, 4e-4, 64)), answer_stages=((1, 2e-3, 64),))
         sizes = dict(scenes=256, gallery=40, answer_scenes=128, token_scenes=64, token_epochs=1, photo_epochs=1)
-        return cls(**stages, **sizes, temperatures=(0.07, 1.0), batch_sizes=(32, 64), num_seeds=2)
+        compared = dict(temperatures=(0.01, 0.07, 1.0), batch_sizes=(32, 512), objectives=("InfoNCE", "cosine", "L2 and SIGReg"))
+        return cls(**stages, **sizes, **compared, num_seeds=1)
 
     @classmethod
     def long(cls) -> CaptionRecipe:
