@@ -21,7 +21,7 @@ from jepa_utils.data.samples import (
     sample_reviews,
     sample_shakespeare,
 )
-from jepa_utils.data.scenes import Scenes, scene_caption, scenes
+from jepa_utils.data.scenes import Scenes, altered_captions, scene_caption, scene_contents, scene_questions, scenes
 from jepa_utils.data.sources import load_data
 from jepa_utils.data.spiral import Spiral, curve_neighbours, space_neighbours, spiral
 from jepa_utils.data.streams import stream_data
@@ -35,28 +35,39 @@ from jepa_utils.data.words import (
     tokenize,
     word_classes,
 )
+from jepa_utils.evaluation.captions import hidden_token_recall, photo_scores, true_caption_preferred
 from jepa_utils.evaluation.collapse import collapse_report, effective_rank, isotropy
 from jepa_utils.evaluation.neighbours import base_rate, nearest_neighbours, neighbour_purity
 from jepa_utils.evaluation.probes import knn_probe, linear_probe
 from jepa_utils.evaluation.retrieval import recall_at_k
 from jepa_utils.evaluation.word_baselines import ppmi_svd, word2vec
 from jepa_utils.models.backbones import VJEPA2
-from jepa_utils.models.checkpoints import load_encoder, save_encoder
+from jepa_utils.models.checkpoints import load_encoder, load_weights, read_card, save_encoder, save_weights
 from jepa_utils.models.ema import EMA
 from jepa_utils.models.mlp import MLP
 from jepa_utils.models.predictors import PatchPredictor
 from jepa_utils.models.text import TextDecoder, TextEncoder, WindowEncoder
-from jepa_utils.models.vision_language import CrossPredictor, QueryPredictor
+from jepa_utils.models.vision_language import CrossPredictor, ImageHead, QueryPredictor
 from jepa_utils.models.vit import ViT, patchify, position_grid
 from jepa_utils.objectives.infonce import InfoNCE, alignment, info_nce, uniformity
 from jepa_utils.objectives.sigreg import SIGReg, WeakSIGReg, epps_pulley, sigreg, weak_sigreg
 from jepa_utils.objectives.vicreg import VICReg, covariance_penalty, variance_penalty, vicreg
 from jepa_utils.player import show_player
 from jepa_utils.plots import figure_style, plot_dots, plot_map, plot_runs, show_figure
+from jepa_utils.publishing.caption_records import caption_record
 from jepa_utils.publishing.claims import claims_table, glue, open_chapter, record
 from jepa_utils.publishing.listing import show_source
 from jepa_utils.publishing.records import pretrain_record, read_record
-from jepa_utils.training.captions import CaptionDataModule, CaptionTraining, TokenJEPA
+from jepa_utils.training.caption_recipes import CaptionRecipe
+from jepa_utils.training.captions import (
+    CaptionDataModule,
+    CaptionTraining,
+    TokenJEPA,
+    embed,
+    frozen_tokens,
+    photo_tokens,
+    train_pair,
+)
 from jepa_utils.training.fit import fit, neighbour_batches, tensor_batches
 from jepa_utils.training.modules import JEPA, DecoderTraining, MaskedLM
 from jepa_utils.training.recipes import VisionRecipe
@@ -69,12 +80,14 @@ __all__ = [
     "MLP",
     "VJEPA2",
     "CaptionDataModule",
+    "CaptionRecipe",
     "CaptionTokenizer",
     "CaptionTraining",
     "ClassTraining",
     "CrossPredictor",
     "DecoderTraining",
     "ImageDataModule",
+    "ImageHead",
     "InfoNCE",
     "MaskedJEPA",
     "MaskedLM",
@@ -97,9 +110,11 @@ __all__ = [
     "WindowEncoder",
     "adjacent_pairs",
     "alignment",
+    "altered_captions",
     "augmented_view",
     "base_rate",
     "cached_tokens",
+    "caption_record",
     "caption_table",
     "claims_table",
     "class_captions",
@@ -112,11 +127,14 @@ __all__ = [
     "decode_images",
     "denormalize",
     "effective_rank",
+    "embed",
     "encode_images",
     "epps_pulley",
     "figure_style",
     "fit",
+    "frozen_tokens",
     "glue",
+    "hidden_token_recall",
     "image_tensor",
     "info_nce",
     "isotropy",
@@ -126,6 +144,7 @@ __all__ = [
     "load_encoder",
     "load_tokenizer",
     "load_vjepa2",
+    "load_weights",
     "multiblock_masks",
     "nearest_neighbours",
     "neighbour_batches",
@@ -133,6 +152,8 @@ __all__ = [
     "normalize",
     "open_chapter",
     "patchify",
+    "photo_scores",
+    "photo_tokens",
     "plot_dots",
     "plot_map",
     "plot_runs",
@@ -143,6 +164,7 @@ __all__ = [
     "random_grayscale",
     "random_masks",
     "random_resized_crop",
+    "read_card",
     "read_record",
     "recall_at_k",
     "record",
@@ -152,7 +174,10 @@ __all__ = [
     "sample_reviews",
     "sample_shakespeare",
     "save_encoder",
+    "save_weights",
     "scene_caption",
+    "scene_contents",
+    "scene_questions",
     "scenes",
     "show_figure",
     "show_player",
@@ -167,6 +192,8 @@ __all__ = [
     "tensor_batches",
     "token_chunks",
     "tokenize",
+    "train_pair",
+    "true_caption_preferred",
     "uniformity",
     "variance_penalty",
     "vicreg",

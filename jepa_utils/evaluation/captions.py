@@ -1,4 +1,4 @@
-"""Does a model know what a caption says? Tests with captions that are wrong in one thing, and with hidden visual tokens."""
+"""What a model knows of captions: searches, captions that are wrong in one thing, hidden visual tokens."""
 
 from __future__ import annotations
 
@@ -6,12 +6,48 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from jepa_utils.data.scenes import ATTRIBUTES, Scenes, altered_captions
+from jepa_utils.evaluation.collapse import effective_rank
 from jepa_utils.evaluation.retrieval import recall_at_k
-from jepa_utils.training.captions import TokenJEPA, Words
+from jepa_utils.objectives.infonce import alignment, uniformity
+from jepa_utils.training.captions import TokenJEPA, Words, embed
+from jepa_utils.training.modules import JEPA
 
-__all__ = ["hidden_token_recall", "true_caption_preferred"]
+__all__ = ["hidden_token_recall", "photo_scores", "true_caption_preferred"]
+
+
+def photo_scores(module: JEPA, tokens: Tensor, sentences: Words) -> dict[str, float]:
+    """How well sentences find their photograph and photographs a sentence of theirs, and how the embeddings lie.
+
+    Parameters
+    ----------
+    module : JEPA
+        Image head as context encoder and text encoder as target encoder, as `train_pair` returns it.
+    tokens : Tensor, shape (N, K, D)
+        Visual tokens of the photographs.
+    sentences : tuple of Tensors
+        Ids and visible of C sentences for each, (N, C, L).
+
+    Returns
+    -------
+    dict of str to float
+        Recall among N photographs and N C sentences at 1, 5 and 10; `alignment` of photographs and first sentences;
+        `uniformity` and `effective_rank` of the first sentences' directions.
+    """
+    pictures = embed(module.context_encoder, tokens)
+    lines = embed(module.target_encoder, *(part.flatten(0, 1) for part in sentences))
+    count = sentences[0].shape[1]
+    own = torch.arange(len(tokens)).unsqueeze(1) == torch.arange(len(lines)) // count  # (N, N C)
+    firsts = F.normalize(lines[::count], dim=1)
+    searches = {
+        "text to image": recall_at_k(lines, pictures, positives=own.T),
+        "image to text": recall_at_k(pictures, lines, positives=own),
+    }
+    scores = {f"{way} @{k}": share for way, shares in searches.items() for k, share in shares.items()}
+    lie = {"alignment": alignment(pictures, firsts), "uniformity": uniformity(firsts), "effective rank": effective_rank(firsts)}
+    return scores | {name: float(value) for name, value in lie.items()}
 
 
 def true_caption_preferred(

@@ -14,7 +14,7 @@ from torch import nn
 from jepa_utils.files import write_whole
 from jepa_utils.models.vit import ViT
 
-__all__ = ["CheckpointError", "load_encoder", "load_weights", "save_encoder", "save_weights"]
+__all__ = ["CheckpointError", "load_encoder", "load_weights", "read_card", "save_encoder", "save_weights"]
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -66,7 +66,7 @@ def load_encoder(path: Path | str) -> tuple[ViT, dict[str, Any]]:
     CheckpointError
         If a file is missing or damaged, or the weights are not those of the network in the card.
     """
-    card = _read_card(_checked(path))
+    card = read_card(path)
     try:
         encoder = ViT(**card["encoder"])
     except (KeyError, TypeError, ValueError) as problem:
@@ -125,8 +125,7 @@ def load_weights(network: Network, path: Path | str) -> tuple[Network, dict[str,
     CheckpointError
         If a file is missing or damaged, or the weights are those of another network.
     """
-    path = _checked(path)
-    card = _read_card(path)
+    path, card = Path(path), read_card(path)
     try:
         network.load_state_dict(load(path.read_bytes()))
     except FileNotFoundError as problem:
@@ -139,7 +138,26 @@ def load_weights(network: Network, path: Path | str) -> tuple[Network, dict[str,
     return network.eval(), card
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path | str) -> dict[str, Any]:
+    """Read the model card of a checkpoint.
+
+    Parameters
+    ----------
+    path : path
+        File ``*.safetensors``, with its card beside it.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If `path` has another suffix.
+    CheckpointError
+        If the card is missing or none.
+    """
+    path = _checked(path)
     try:
         card = json.loads(_card_path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as problem:

@@ -1,4 +1,4 @@
-"""The performance table of `make bench`: SIGReg against the formulas it replaces, timed in pairs."""
+"""The performance table of `make bench`: SIGReg against the formulas it replaces, and compiled against plain steps, in pairs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from jepa_utils.objectives.sigreg import sigreg
+from jepa_utils.training.recipes import VisionRecipe
 
 SHAPES = [(2048, 10, 256), (1024, 256, 1024), (4096, 64, 1024)]  # (N, D, slices)
 # What the book promises; None where nothing is promised.
@@ -31,6 +33,8 @@ BOUNDS = {
     "extra peak memory, arrays of N x slices": (4, 4, 4),
 }
 THREADS = 2
+COMPILED = ("I-JEPA", "views", "labels")  # steps of chapter 4
+WARM_STEPS = 20
 
 
 def complex_formula(x: Tensor, directions: Tensor) -> Tensor:
@@ -128,15 +132,37 @@ def _status(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+def _compiled_step(method: str, *, pairs: int) -> dict[str, float]:
+    """How many times as fast `torch.compile` makes a training step of chapter 4, and what the first steps cost for it."""
+    recipe = VisionRecipe.laptop()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (recipe.batch_size, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(10, (recipe.batch_size,), generator=generator)
+    plain, compiled = (recipe.training(method) for _ in range(2))
+    for network in compiled.children():
+        network.compile()
+
+    def seconds(module: torch.nn.Module) -> float:
+        started = time.perf_counter()
+        module.training_step((images, labels), 0)["loss"].backward()
+        return time.perf_counter() - started
+
+    first = sum(seconds(compiled) for _ in range(WARM_STEPS))  # masks change the number of tokens: several shapes are compiled
+    for _ in range(WARM_STEPS):
+        seconds(plain)
+    ratios = [seconds(plain) / seconds(compiled) for _ in range(pairs)]
+    return {"times as fast": statistics.median(ratios), f"seconds of the first {WARM_STEPS} steps": first}
+
+
 def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
-    """Time SIGReg at the three shapes, print the table, write it as JSON.
+    """Time SIGReg at the three shapes and chapter 4's steps with `torch.compile`, print the tables, write them as JSON.
 
     Parameters
     ----------
     output : Path
         Where the JSON goes; written beside and renamed.
     pairs : int, default 15
-        Timed pairs for each ratio (a third as many for the source's formula, which is slow).
+        Timed pairs for each ratio (a third as many for the source's formula, which is slow; twice as many steps).
 
     Returns
     -------
@@ -175,18 +201,29 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
     if memory:
         rows[0]["extra peak memory of the source's formula"] = _extra_peak("source", SHAPES[0])
     console.print(table)
-    _write(output, rows)
+    steps = {}
+    if shutil.which("c++"):
+        steps_table = Table("method", "times as fast", f"seconds of the first {WARM_STEPS} steps", title="torch.compile, a step of chapter 4")
+        for method in COMPILED:
+            console.print(f"compiling {method} ...")
+            steps[method] = _compiled_step(method, pairs=2 * pairs)
+            steps_table.add_row(method, *(f"{value:.2f}" for value in steps[method].values()))
+        console.print(steps_table)
+    else:
+        console.print("torch.compile needs a C++ compiler, named c++: left out")
+    _write(output, rows, steps)
     console.print(f"written to {output}")
     return held
 
 
-def _write(output: Path, rows: list[dict]) -> None:
+def _write(output: Path, rows: list[dict], steps: dict[str, dict[str, float]]) -> None:
     record = {
         "what": "SIGReg, forward and backward: median ratios over pairs timed next to each other in one run",
         "date": datetime.now(timezone.utc).date().isoformat(),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {THREADS} threads, {torch.backends.cpu.get_cpu_capability()}",
         "packages": {"python": platform.python_version(), "torch": torch.__version__},
         "rows": [{k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows],
+        "compiled steps of chapter 4": {name: {k: round(v, 3) for k, v in step.items()} for name, step in steps.items()},
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_suffix(".json.part")

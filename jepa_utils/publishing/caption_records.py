@@ -27,34 +27,21 @@ from jepa_utils.data.captions import CaptionTokenizer, caption_table
 from jepa_utils.data.masking import random_masks
 from jepa_utils.data.scenes import RELATIONS, scene_contents, scene_questions, scenes
 from jepa_utils.data.sources import LoadedData
-from jepa_utils.evaluation.captions import hidden_token_recall, true_caption_preferred
-from jepa_utils.evaluation.collapse import effective_rank
+from jepa_utils.evaluation.captions import hidden_token_recall, photo_scores, true_caption_preferred
 from jepa_utils.evaluation.retrieval import recall_at_k
 from jepa_utils.models.checkpoints import load_encoder, save_weights
 from jepa_utils.models.text import TextEncoder
 from jepa_utils.models.vision_language import CrossPredictor, ImageHead, QueryPredictor
-from jepa_utils.objectives.infonce import InfoNCE, alignment, uniformity
-from jepa_utils.objectives.sigreg import SIGReg
-from jepa_utils.objectives.vicreg import VICReg
+from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.publishing.records import digest, open_record, run_facts, write_record
-from jepa_utils.training.caption_recipes import CaptionRecipe, Stage
+from jepa_utils.training.caption_recipes import OBJECTIVES, CaptionRecipe, Stage
 from jepa_utils.training.captions import CaptionDataModule, TokenJEPA, Words, embed, frozen_tokens, photo_tokens, train_pair
 from jepa_utils.training.fit import THREADS, History, fit
 from jepa_utils.training.modules import JEPA
 
-__all__ = ["EXPERIMENTS", "OBJECTIVES", "caption_record", "photo_scores"]
+__all__ = ["EXPERIMENTS", "caption_record"]
 
 EXPERIMENTS = ("scenes", "answers", "hidden tokens", "temperature", "batch size", "objective")
-
-#: Objectives for pairs of photograph and sentence; all but the first do without negatives.
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "InfoNCE": dict(objective=InfoNCE(0.07)),
-    "cosine": dict(objective=lambda a, b: 1 - F.cosine_similarity(a, b).mean()),
-    "L1": dict(objective=F.l1_loss),
-    "L2": dict(objective=F.mse_loss),
-    "VICReg": dict(objective=VICReg()),
-    "L2 and SIGReg": dict(objective=F.mse_loss, regularizer=SIGReg(), weight=0.05, regularize="both"),
-}
 
 Outcome = tuple[dict[str, float], list[History], nn.Module]  # scores, one history for each stage, what was trained
 
@@ -70,7 +57,7 @@ def caption_record(
     experiments: Sequence[str] = EXPERIMENTS,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train each setting of each experiment once per seed, and write the record after every run; what is recorded is not done again.
+    """Train each setting of each experiment once per seed; the record is written after every run, and goes on where it ended.
 
     An interrupted run goes on from its last epoch. The networks of "scenes", first seed, are saved beside the record.
 
@@ -151,38 +138,6 @@ def caption_record(
                 first, value = next(iter(entry["scores"].items()))
                 say(f"{experiment}, {setting}, seed {seed}: {first} {value:.3f}, {seconds:.0f} s")
     return record
-
-
-def photo_scores(module: JEPA, tokens: Tensor, sentences: Words) -> dict[str, float]:
-    """How well sentences find their photograph and photographs a sentence of theirs, and how the embeddings lie.
-
-    Parameters
-    ----------
-    module : JEPA
-        Image head as context encoder and text encoder as target encoder, as `train_pair` returns it.
-    tokens : Tensor, shape (N, K, D)
-        Visual tokens of the photographs.
-    sentences : tuple of Tensors
-        Ids and visible of C sentences for each, (N, C, L).
-
-    Returns
-    -------
-    dict of str to float
-        Recall among N photographs and N C sentences at 1, 5 and 10; `alignment` of photographs and first sentences;
-        `uniformity` and `effective_rank` of the first sentences' directions.
-    """
-    pictures = embed(module.context_encoder, tokens)
-    lines = embed(module.target_encoder, *(part.flatten(0, 1) for part in sentences))
-    count = sentences[0].shape[1]
-    own = torch.arange(len(tokens)).unsqueeze(1) == torch.arange(len(lines)) // count  # (N, N C)
-    firsts = F.normalize(lines[::count], dim=1)
-    searches = {
-        "text to image": recall_at_k(lines, pictures, positives=own.T),
-        "image to text": recall_at_k(pictures, lines, positives=own),
-    }
-    scores = {f"{way} @{k}": share for way, shares in searches.items() for k, share in shares.items()}
-    lie = {"alignment": alignment(pictures, firsts), "uniformity": uniformity(firsts), "effective rank": effective_rank(firsts)}
-    return scores | {name: float(value) for name, value in lie.items()}
 
 
 class _Bench:
@@ -291,7 +246,8 @@ class _Bench:
         predictor = CrossPredictor(self.encoder.dimensions, 64, grid, width=48, layers=1)
         masks = partial(random_masks, share=recipe.token_hidden)
         module = TokenJEPA(predictor, vectors, masks=masks, objective=InfoNCE(0.1), text=text)
-        data = CaptionDataModule(self.tokens["train"][some], tuple(part[some] for part in self.captions), batch_size=32, seed=seed)
+        captions = tuple(part[some] for part in self.captions)
+        data = CaptionDataModule(self.tokens["train"][some], captions, batch_size=32, seed=seed)
         history = fit(module, data, epochs=recipe.token_epochs, seed=seed, checkpoint=states[0], progress=False)
         caption = self.tokenizer(self.worlds["seen"].captions)
         recall = hidden_token_recall(module.cpu().eval(), self.tokens["seen"], caption)
@@ -312,8 +268,9 @@ class _Bench:
     def photo_run(self, rule: dict[str, Any], seed: int, states: list[Path]) -> Outcome:
         rule, recipe = dict(rule), self.recipe
         tokens, sentences = self.photos["train"]
-        head = ImageHead(tokens.shape[1], tokens.shape[2], width=tokens.shape[2], dropout=recipe.photo_dropout)
-        text = TextEncoder(self.words, dimensions=128, heads=4, layers=0, max_length=32, dropout=recipe.photo_dropout, token_std=0.1)
+        dropout = recipe.photo_dropout
+        head = ImageHead(tokens.shape[1], tokens.shape[2], width=tokens.shape[2], dropout=dropout)
+        text = TextEncoder(self.words, dimensions=128, heads=4, layers=0, max_length=32, dropout=dropout, token_std=0.1)
         text.requires_grad_(not rule.pop("frozen_text", False))
         size = min(rule.pop("batch_size", 256), len(tokens))
         data = CaptionDataModule(tokens, sentences, batch_size=size, seed=seed)

@@ -149,7 +149,7 @@ def pretrain(
 @app.command()
 def captions(
     experiments: Annotated[list[str] | None, typer.Argument(help="Such as scenes or temperature; by default all.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, or long (LONG_TIME on two cores).")] = "long",
+    profile: Annotated[str, typer.Option(help="smoke, or long (about an hour on two cores).")] = "long",
 ) -> None:
     """Train chapter 5's models for longer than a page can wait; goes on where it was interrupted. Writes to results/."""
     from jepa_utils.data.sources import load_data

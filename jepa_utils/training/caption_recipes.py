@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
 
 from jepa_utils.models.text import TextEncoder
 from jepa_utils.models.vision_language import ImageHead
+from jepa_utils.objectives.infonce import InfoNCE, alignment, uniformity
+from jepa_utils.objectives.sigreg import SIGReg
+from jepa_utils.objectives.vicreg import VICReg
 
-__all__ = ["CAPTION_RECIPES", "CaptionRecipe"]
+__all__ = ["CAPTION_RECIPES", "OBJECTIVES", "CaptionRecipe"]
 
 CAPTION_RECIPES = ("smoke", "long")  # constructors of CaptionRecipe
+
+
+def _spread(a: Tensor, b: Tensor) -> Tensor:
+    return (uniformity(a) + uniformity(b)) / 2
+
+
+#: Objectives for pairs of photograph and sentence. Only InfoNCE and uniformity look at what does not belong together.
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "InfoNCE": dict(objective=InfoNCE(0.07)),
+    "cosine": dict(objective=lambda a, b: 1 - F.cosine_similarity(a, b).mean()),  # alignment alone, halved
+    "uniformity": dict(objective=_spread),
+    "alignment and uniformity": dict(objective=lambda a, b: alignment(a, b) + _spread(a, b)),
+    "L1": dict(objective=F.l1_loss),
+    "L2": dict(objective=F.mse_loss),
+    "VICReg": dict(objective=VICReg()),
+    "L2 and SIGReg": dict(objective=F.mse_loss, regularizer=SIGReg(), weight=0.05, regularize="both"),
+}
 
 Stage = tuple[int, float, int]  # passes, learning rate, batch size
 
@@ -32,7 +56,7 @@ class CaptionRecipe:
     photo_dropout: float = 0.1  # of image head and word vectors
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.07, 0.2, 1.0)
     batch_sizes: tuple[int, ...] = (32, 128, 512)
-    objectives: tuple[str, ...] = ("InfoNCE", "cosine", "L1", "L2", "VICReg", "L2 and SIGReg")  # of photograph and sentence
+    objectives: tuple[str, ...] = tuple(OBJECTIVES)  # of photograph and sentence
     num_seeds: int = 3  # runs of each setting
 
     @classmethod
@@ -48,7 +72,7 @@ class CaptionRecipe:
         """About an hour on two CPU cores."""
         return cls()
 
-    def scene_networks(self, vocabulary: int, *, places: int, dimensions: int) -> tuple[ImageHead, TextEncoder]:
+    def scene_networks(self, vocabulary: int, *, places: int = 64, dimensions: int = 96) -> tuple[ImageHead, TextEncoder]:
         """New networks for scenes and their captions.
 
         Parameters
@@ -56,7 +80,7 @@ class CaptionRecipe:
         vocabulary : int
             Number of token ids.
         places, dimensions : int
-            Number and width of the visual tokens.
+            Number and width of the visual tokens; by default those of chapter 4's encoders.
         """
         head = ImageHead(places, dimensions, width=self.scene_width, hidden=self.scene_hidden)
         return head, TextEncoder(vocabulary, dimensions=128, heads=4, layers=1, max_length=32, dropout=0.0, token_std=0.1)

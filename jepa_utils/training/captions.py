@@ -83,7 +83,7 @@ def photo_tokens(encoder: ViT, photographs: Tensor) -> Tensor:
 
 
 def _tokens(encoder: ViT, images: Tensor) -> Tensor:
-    flat = encode_images(nn.Sequential(encoder, nn.Flatten()), images)
+    flat = encode_images(nn.Sequential(encoder, nn.Flatten()).train(encoder.training), images)  # which it leaves as it was
     return flat.unflatten(1, (-1, encoder.dimensions))
 
 
