@@ -189,3 +189,30 @@ def test_pretrain_names_what_is_wrong(book):
     for arguments, message in ((("--profile", "huge"), "profile must be one of"), (("magic", "--profile", "smoke"), "methods must be")):
         result = jepa("pretrain", *arguments)
         assert result.exit_code == 1 and message in result.output
+
+
+@pytest.mark.parametrize("profile, source, folder", [("smoke", "sample", ("_build", "smoke")), ("long", None, ("results",))])
+def test_captions_hands_on_recipe_experiments_and_folders(book, monkeypatch, profile, source, folder):
+    from jepa_utils.publishing import caption_records
+    from jepa_utils.training.caption_recipes import CaptionRecipe
+
+    calls, asked, photographs = [], [], SimpleNamespace(provenance="eight photographs")
+    monkeypatch.setattr(sources, "load_data", lambda name, source: asked.append((name, source)) or photographs)
+    monkeypatch.setattr(caption_records, "caption_record", lambda *a, **k: calls.append((*a, k)))
+    result = jepa("captions", "scenes", "batch size", "--profile", profile)
+    assert result.exit_code == 0 and "eight photographs" in result.output and asked == [("flickr8k", source)]
+    recipe, loaded, options = calls[0]
+    assert recipe == getattr(CaptionRecipe, profile)() and loaded is photographs and options["profile"] == profile
+    assert options["experiments"] == ["scenes", "batch size"]
+    assert options["encoder"] == book / "results" / "cifar10_long_ijepa.safetensors"
+    assert options["folder"] == book.joinpath(*folder) and options["checkpoints"] == book / "checkpoints"
+    jepa("captions", "--profile", profile)
+    assert "experiments" not in calls[1][2]  # all
+
+
+def test_captions_names_what_is_wrong(book, monkeypatch):
+    monkeypatch.setattr(sources, "load_data", lambda name, source: SimpleNamespace(provenance="none"))
+    wrong = {("--profile", "huge"): "profile must be one of smoke, long", ("magic",): "experiments must be some of scenes"}
+    for arguments, message in (wrong | {("scenes",): "cifar10_long_ijepa.json is missing"}).items():
+        result = jepa("captions", *arguments)
+        assert result.exit_code == 1 and message in result.output and "Traceback" not in result.output

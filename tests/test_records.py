@@ -121,7 +121,7 @@ def test_unknown_methods_and_missing_or_damaged_records(pretrain, tmp_path):
     with pytest.raises(ValueError, match="methods must be some of I-JEPA"):
         pretrain(methods=["magic"])
     path = tmp_path / "record.json"
-    with pytest.raises(RecordError, match="record.json is missing; 'jepa pretrain' makes it"):
+    with pytest.raises(RecordError, match="record.json is missing; 'jepa pretrain' or 'jepa captions' makes it"):
         read_record(path)
     for text, message in (("{", "is damaged"), ("[]", "is no record"), (json.dumps({"runs": 1}), "is no record")):
         path.write_text(text)

@@ -10,7 +10,20 @@ import torch
 from matplotlib.colors import rgb_to_hsv
 from scipy import ndimage
 
-from jepa_utils.data.scenes import ATTRIBUTES, COLOURS, HELD_OUT, RELATIONS, SHAPES, SIZES, SPLITS, scene_caption, scenes
+from jepa_utils.data.scenes import (
+    ATTRIBUTES,
+    COLOURS,
+    HELD_OUT,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    SPLITS,
+    altered_captions,
+    scene_caption,
+    scene_contents,
+    scene_questions,
+    scenes,
+)
 
 VALUES = (SIZES, COLOURS, SHAPES, RELATIONS, SIZES, COLOURS, SHAPES)
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -77,6 +90,38 @@ def test_scene_caption_rejects_what_is_no_scene(attributes, words):
         scene_caption(attributes)
 
 
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_an_altered_caption_is_wrong_in_one_thing(drawn, attribute):
+    column, changes = ATTRIBUTES.index(attribute), set()
+    for true, wrong in zip(drawn["seen"].captions, altered_captions(drawn["seen"], attribute), strict=True):
+        parts = [(*first, relation, *second) for first, relation, second in (parse(true), parse(wrong))]
+        assert [column] == [place for place, (old, new) in enumerate(zip(*parts, strict=True)) if old != new]
+        changes.add((parts[0][column], parts[1][column]))
+    values = len(VALUES[column])
+    assert len(changes) == values * (values - 1)  # any other value may take its place
+
+
+def test_in_another_word_order_the_objects_change_places_and_the_relation_stays(drawn):
+    for true, wrong in zip(drawn["seen"].captions, altered_captions(drawn["seen"], "word order"), strict=True):
+        assert parse(wrong) == parse(true)[::-1] and content(*parse(wrong)) != content(*parse(true))
+
+
+def test_altered_captions_repeat_with_their_seed_and_leave_the_scenes_alone(drawn):
+    world = drawn["seen"]
+    before = world.attributes.clone()
+    first, again, other = (altered_captions(world, "colour 2", seed=seed) for seed in (0, 0, 1))
+    assert first == again != other and torch.equal(world.attributes, before)
+    with pytest.raises(ValueError, match="attribute must be 'word order' or one of size 1, .*, got 'colour'"):
+        altered_captions(world, "colour")
+
+
+def test_questions_ask_for_the_first_object():
+    captions = ["a small red circle left of a large blue square", "a large cyan ring below a large white cross"]
+    questions, answers = scene_questions(captions)
+    assert questions == ["what is left of a large blue square", "what is below a large white cross"]
+    assert answers == ["a small red circle", "a large cyan ring"]
+
+
 # ---- splits --------------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +168,24 @@ def test_either_object_is_named_first(drawn):
         named = [parse(caption) for caption in drawn[split].captions]
         assert np.mean([first < second for first, _, second in named]) == pytest.approx(0.5, abs=0.05)
         assert np.mean([content(*scene) == scene for scene in named]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_numbers_of_contents_are_equal_where_the_contents_are(drawn):
+    attributes = torch.cat([drawn[split].attributes for split in SPLITS])
+    numbers = scene_contents(attributes)
+    told = [parse(caption) for split in SPLITS for caption in drawn[split].captions]
+    whole = [content(*scene) for scene in told]
+    assert len(set(whole)) == len(set(numbers.tolist())) == len(set(zip(whole, numbers.tolist(), strict=True)))
+    pairs, objects = (numbers // len(RELATIONS)).tolist(), [frozenset(scene[::2]) for scene in told]
+    assert len(set(objects)) == len(set(pairs)) == len(set(zip(objects, pairs, strict=True)))
+    assert len(scene_contents(drawn["seen"].attributes).unique()) == TOTAL["seen"]
+
+
+def test_a_content_has_one_number_whichever_object_is_named_first(drawn):
+    attributes = drawn["seen"].attributes
+    mirror = attributes[:, [4, 5, 6, 3, 0, 1, 2]]
+    mirror[:, 3] = torch.tensor([RELATIONS.index(OPPOSITE[RELATIONS[relation]]) for relation in attributes[:, 3]])
+    assert torch.equal(scene_contents(mirror), scene_contents(attributes))
 
 
 # ---- pictures ------------------------------------------------------------------------------------------------------------

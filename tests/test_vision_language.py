@@ -1,12 +1,20 @@
-"""Predictors over images and text, and the batches and rules that train them."""
+"""Predictors over images and text, and the tokens, batches and rules that train them."""
 
 import pytest
 import torch
 from torch import nn
 
-from jepa_utils import JEPA, InfoNCE, TextDecoder, TextEncoder, fit, info_nce, multiblock_masks
-from jepa_utils.models.vision_language import CrossPredictor, QueryPredictor
-from jepa_utils.training.captions import CaptionDataModule, CaptionTraining, TokenJEPA
+from jepa_utils import JEPA, InfoNCE, SIGReg, TextDecoder, TextEncoder, ViT, fit, info_nce, multiblock_masks, normalize
+from jepa_utils.models.vision_language import CrossPredictor, ImageHead, QueryPredictor
+from jepa_utils.training.captions import (
+    CaptionDataModule,
+    CaptionTraining,
+    TokenJEPA,
+    embed,
+    frozen_tokens,
+    photo_tokens,
+    train_pair,
+)
 
 GRID, D, E = (8, 8), 12, 10
 
@@ -37,6 +45,33 @@ def words(draw, rows=3, length=5):
 def places(rows=3):
     order = torch.stack([torch.randperm(64, generator=torch.Generator().manual_seed(row)) for row in range(rows)])
     return order[:, :20], order[:, 20:26]
+
+
+# ---- an embedding from the tokens of an image ----------------------------------------------------------------------------
+
+
+def test_image_head_knows_where_a_token_stands(draw):
+    head, tokens = ImageHead(64, D, width=3, hidden=20, embedding=7), torch.randn(5, 64, D, generator=draw)
+    embeddings = head(tokens)
+    assert embeddings.shape == (5, 7)
+    exchanged = tokens[:, [1, 0, *range(2, 64)]]
+    assert (head(exchanged) - embeddings).abs().amax(dim=1).min() > 1e-5
+    torch.testing.assert_close(head(tokens[:1]), embeddings[:1])  # each image for itself
+
+
+def test_image_head_drops_only_while_it_trains(draw):
+    head, tokens = ImageHead(64, D, dropout=0.5), torch.randn(2, 64, D, generator=draw)
+    assert not torch.equal(head(tokens), head(tokens))
+    head.eval()
+    assert torch.equal(head(tokens), head(tokens))
+    still = ImageHead(64, D)  # by default nothing is dropped
+    assert torch.equal(still(tokens), still(tokens))
+
+
+@pytest.mark.parametrize("name", ["places", "dimensions", "width", "hidden", "embedding"])
+def test_sizes_of_image_head_out_of_range(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        ImageHead(**dict(places=64, dimensions=D) | {name: 0})
 
 
 # ---- hidden tokens from visible ones and a text --------------------------------------------------------------------------
@@ -169,6 +204,71 @@ def test_negative_vocabulary_is_refused():
         QueryPredictor(D, GRID, 7, vocabulary=-1)
 
 
+# ---- frozen tokens -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vit():
+    torch.manual_seed(0)
+    return ViT(image_size=32, patch=8, dimensions=8, layers=1, heads=2).eval()  # a grid of 4x4
+
+
+def pictures(draw, *shape):
+    return torch.randint(256, shape, dtype=torch.uint8, generator=draw)
+
+
+def test_frozen_tokens_are_the_encoders_output_in_half_precision(vit, draw):
+    images = pictures(draw, 501, 3, 32, 32)  # more than are encoded at a time
+    tokens = frozen_tokens(vit, images)
+    assert tokens.dtype == torch.float16 and not tokens.requires_grad and not vit.training
+    torch.testing.assert_close(tokens, vit(normalize(images)).half(), atol=2e-3, rtol=2e-3)
+
+
+def test_tokens_of_a_photograph_are_those_of_its_quarters_row_by_row(vit, draw):
+    photographs = pictures(draw, 3, 3, 64, 64)
+    expected = torch.zeros(3, 4, 4, 8)
+    for row in range(2):
+        for column in range(2):
+            quarter = photographs[:, :, 32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+            grid = vit(normalize(quarter)).unflatten(1, (4, 4))
+            for i in range(2):
+                for j in range(2):
+                    few = grid[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean(dim=(1, 2))
+                    expected[:, 2 * row + i, 2 * column + j] = few.detach()
+    tokens = photo_tokens(vit, photographs)
+    assert tokens.shape == (3, 16, 8) and tokens.dtype == torch.float16 and not vit.training
+    torch.testing.assert_close(tokens, expected.flatten(1, 2).half(), atol=2e-3, rtol=2e-3)
+    larger = photographs.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    torch.testing.assert_close(photo_tokens(vit, larger), tokens, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "row, column, places", [(0, 0, [0, 1, 4, 5]), (0, 1, [2, 3, 6, 7]), (1, 0, [8, 9, 12, 13]), (1, 1, [10, 11, 14, 15])]
+)
+def test_a_bright_quarter_is_seen_by_its_own_tokens_alone(vit, row, column, places):
+    photographs = torch.full((2, 3, 96, 96), 60, dtype=torch.uint8)
+    photographs[1, :, 48 * row : 48 * row + 48, 48 * column : 48 * column + 48] = 250
+    dark, bright = photo_tokens(vit, photographs).float()
+    assert ((bright - dark).abs().amax(dim=1) > 0.01).nonzero().flatten().tolist() == places
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 63, 63), (1, 3, 64, 32), (3, 64, 64)])
+def test_photographs_of_another_shape(vit, shape):
+    with pytest.raises(ValueError, match=r"photographs must have shape \(N, 3, S, S\), S even, got"):
+        photo_tokens(vit, torch.zeros(shape, dtype=torch.uint8))
+
+
+def test_embeddings_in_parts_are_those_in_one_go(draw):
+    head, text = ImageHead(4, D, embedding=8), TextEncoder(20, dimensions=8, layers=0, dropout=0.0)
+    tokens, (ids, visible) = torch.randn(7, 4, D, generator=draw).half(), question(rows=7)
+    seen = embed(head, tokens, batch_size=3)
+    assert not seen.requires_grad
+    torch.testing.assert_close(seen, head(tokens.float()))
+    torch.testing.assert_close(embed(text, ids, visible, batch_size=3), text(ids, visible))
+    both = embed(QueryPredictor(D, (2, 2), 7, vocabulary=20, width=24, heads=3).eval(), tokens, ids, visible, batch_size=2)
+    assert both.shape == (7, 7) and both.dtype == torch.float32
+
+
 # ---- batches -------------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +319,42 @@ def test_bytes_stay_bytes():
     assert x.dtype == torch.uint8
 
 
+def in_order(look_alikes, *, epoch=0, seed=0, batch_size=12):
+    """Numbers of the images in the order in which they are drawn; each brings a caption of its own."""
+    data = CaptionDataModule(*captioned(len(look_alikes)), look_alikes=look_alikes, batch_size=batch_size, seed=seed)
+    rows = []
+    for (x,), (ids, _) in data.batches(epoch):
+        rows.append(x[:, 0, 0].long())
+        assert len(x) == batch_size and torch.equal(ids[:, 0] // 10, rows[-1])
+    return torch.cat(rows)
+
+
+def test_images_that_look_alike_come_four_at_a_time():
+    numbers = torch.arange(48) * 7 % 6  # eight of each
+    order = in_order(numbers)
+    assert torch.equal(order.sort().values, torch.arange(48))
+    runs = numbers[order].view(12, 4)
+    assert (runs == runs[:, :1]).all()
+    assert not torch.equal(runs[:, 0], runs[:, 0].sort().values)
+    partners = {frozenset(four) for epoch in range(5) for four in in_order(numbers, epoch=epoch).view(12, 4).tolist()}
+    assert len(partners) > 24  # not the same four each time
+
+
+def test_order_of_look_alikes_depends_on_seed_and_epoch_alone():
+    numbers = torch.arange(48) % 6
+    first = in_order(numbers)
+    torch.rand(3)
+    assert torch.equal(first, in_order(numbers))
+    assert not torch.equal(first, in_order(numbers, epoch=1)) and not torch.equal(first, in_order(numbers, seed=1))
+
+
+def test_images_with_few_look_alikes_come_as_well():
+    numbers = torch.tensor([3] * 1 + [5] * 2 + [8] * 6 + [9] * 11)  # runs of 1; 2; 4 and 2; 4, 4 and 3
+    order = in_order(numbers, batch_size=10)
+    assert torch.equal(order.sort().values, torch.arange(20))
+    assert len(numbers[order].unique_consecutive()) <= 7
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -226,6 +362,7 @@ def test_bytes_stay_bytes():
         (dict(questions=captioned(49)[1]), "questions must be"),
         (dict(questions=captioned(captions=2)[1]), "questions must be 3"),
         (dict(groups=torch.zeros(49)), "groups must have shape"),
+        (dict(look_alikes=torch.zeros(50, 1)), r"look_alikes must have shape \(50,\), got \(50, 1\)"),
         (dict(batch_size=51), "batch_size must be between 1 and"),
         (dict(batch_size=0), "batch_size must be between 1 and"),
     ],
@@ -259,6 +396,63 @@ def colours(number=200):
     kinds = torch.randint(4, (number,), generator=draw)
     tokens = torch.randn(4, 1, D, generator=draw)[kinds].expand(-1, 64, -1) + 0.1 * torch.randn(number, 64, D, generator=draw)
     return tokens, (kinds.view(-1, 1, 1) + 1, torch.ones(number, 1, 1, dtype=torch.bool)), kinds
+
+
+def pair():
+    torch.manual_seed(0)
+    return ImageHead(64, D, width=4, hidden=16, embedding=8, dropout=0.1), TextEncoder(6, dimensions=8, layers=0, dropout=0.1)
+
+
+def test_pairs_of_image_and_text_come_together():
+    tokens, captions, kinds = colours()
+    head, text = pair()
+    data = CaptionDataModule(tokens, captions, groups=kinds, batch_size=50)
+    module, history = train_pair(head, text, data, epochs=8, seed=0, learning_rate=1e-2)
+    losses = history.losses["loss"]
+    assert len(losses) == 8 and losses[-1] < 0.3 * losses[0]
+    assert module.context_encoder is head and module.target_encoder is text
+    assert not any(part.training for part in module.modules())
+    assert not torch.equal(module.objective.log_temperature, InfoNCE().log_temperature)  # by default it learns
+    found = embed(head, tokens) @ embed(text, torch.arange(1, 5).unsqueeze(1), torch.ones(4, 1, dtype=torch.bool)).T
+    assert torch.equal(found.argmax(dim=1), kinds)
+
+
+def test_a_trained_pair_trains_on_under_another_rule():
+    tokens, captions, _ = colours()
+    head, text = pair()
+    data, how = CaptionDataModule(tokens, captions, batch_size=50), dict(epochs=1, seed=0)
+    train_pair(head, text, data, **how)
+    active = []
+    head.register_forward_hook(lambda *_: active.append(head.training))
+    rule = dict(objective=nn.functional.mse_loss, regularizer=SIGReg(8), weight=0.1, regularize="both")
+    _, history = train_pair(head, text, data, **how, **rule)
+    assert active == [True] * 4
+    losses = {name: values[0] for name, values in history.losses.items()}
+    assert losses["loss"] == pytest.approx(losses["prediction"] + 0.1 * losses["regularizer"], rel=1e-4)
+
+
+def test_an_interrupted_pair_ends_with_the_same_weights(tmp_path):
+    tokens, captions, kinds = colours()
+
+    def train(file, stop=None):
+        data = CaptionDataModule(tokens, captions, groups=kinds, batch_size=50)
+        drawn, batches = [], data.batches
+
+        def until(epoch):
+            if epoch == stop:
+                raise InterruptedError
+            drawn.append(epoch)
+            yield from batches(epoch)
+
+        data.batches = until
+        module, history = train_pair(*pair(), data, epochs=3, seed=0, checkpoint=file)
+        return torch.cat([p.detach().flatten() for p in module.parameters()]), history.losses, drawn
+
+    weights, losses, _ = train(tmp_path / "whole.ckpt")
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "part.ckpt", stop=2)
+    again, same, drawn = train(tmp_path / "part.ckpt")
+    assert torch.equal(again, weights) and same == losses and drawn == [2]
 
 
 @pytest.mark.parametrize("text, better", [("own", True), ("shuffled", False), ("none", False)])

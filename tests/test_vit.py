@@ -1,12 +1,20 @@
-"""The vision transformer against the formulas it stands for, the predictor, and encoders on disk."""
+"""The vision transformer against the formulas it stands for, the predictor, and encoders and other networks on disk."""
 
 import json
 import math
 
 import pytest
 import torch
+from torch import nn
 
-from jepa_utils.models.checkpoints import CheckpointError, load_encoder, save_encoder
+from jepa_utils.models.checkpoints import (
+    CheckpointError,
+    load_encoder,
+    load_weights,
+    read_card,
+    save_encoder,
+    save_weights,
+)
 from jepa_utils.models.predictors import PatchPredictor
 from jepa_utils.models.vit import Block, ViT, patchify, position_grid
 
@@ -199,3 +207,58 @@ def test_what_cannot_be_saved(vit, tmp_path):
     with pytest.raises(ValueError, match="card must hold what JSON can"):
         save_encoder(vit, tmp_path / "vit.safetensors", {"score": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- other networks on disk ----------------------------------------------------------------------------------------------
+
+
+def network(seed=0, hidden=4):
+    torch.manual_seed(seed)
+    return nn.ModuleList([nn.Sequential(nn.Linear(3, hidden), nn.BatchNorm1d(hidden)), nn.Embedding(5, 2)])
+
+
+def test_any_network_comes_back_as_it_was(tmp_path):
+    saved, path, card = network(), tmp_path / "deep" / "pair.safetensors", {"what": "a test", "words": {"<unk>": 0, "größer": 2}}
+    saved[0](torch.randn(9, 3))  # the buffers move, too
+    save_weights(saved, path, card)
+    fresh = network(seed=1)
+    loaded, told = load_weights(fresh, path)
+    assert loaded is fresh and not loaded.training
+    assert told == read_card(path) == card and list(told["words"]) == list(card["words"])  # in order
+    expected = saved.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("pair.safetensors", None, "no checkpoint: pair.safetensors is missing"),
+        ("pair.json", None, "no checkpoint: pair.json is missing"),
+        ("pair.safetensors", b"damaged", "pair.safetensors is damaged"),
+        ("pair.json", b"{", "pair.json is no model card: "),
+        ("pair.json", b"\xff", "pair.json is no model card: "),
+        ("pair.json", b"[1, 2]", "pair.json is no model card: it holds a list"),
+    ],
+)
+def test_weights_or_card_that_cannot_be_read(tmp_path, name, content, message):
+    path = tmp_path / "pair.safetensors"
+    save_weights(network(), path, {})
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(network(), path)
+    if name == "pair.json":
+        with pytest.raises(CheckpointError, match=message):
+            read_card(path)
+
+
+def test_weights_of_another_network(tmp_path):
+    path = tmp_path / "pair.safetensors"
+    save_weights(network(), path, {})
+    for other in (network(hidden=5), network()[0]):
+        with pytest.raises(CheckpointError, match=r"pair.safetensors holds other weights than the network has: .*0\.weight"):
+            load_weights(other, path)
+    for read in (read_card, lambda path: load_weights(network(), path)):
+        with pytest.raises(ValueError, match="named"):
+            read(tmp_path / "pair.pt")

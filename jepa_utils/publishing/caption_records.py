@@ -122,7 +122,7 @@ def caption_record(
                     "seed": seed,
                     "scores": {key: round(float(score), 4) for key, score in scores.items()},
                     "seconds": round(seconds, 1),
-                    **run_facts(module),
+                    **run_facts(),
                     "losses": [float(f"{x:.4g}") for history in histories for x in history.losses["loss"]],
                 }
                 if experiment == "scenes" and seed == 0:
@@ -196,7 +196,7 @@ class _Bench:
         states: list[Path],
     ) -> tuple[JEPA, list[History]]:
         objective, histories = InfoNCE(learn_temperature=True), []
-        for (epochs, rate, size), state in zip(stages, states):
+        for (epochs, rate, size), state in zip(stages, states[: len(stages)], strict=True):
             how = dict(epochs=epochs, seed=seed, objective=objective, learning_rate=rate, checkpoint=state)
             module, history = train_pair(*networks, batches(size), **how)
             histories.append(history)

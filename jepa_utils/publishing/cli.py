@@ -116,7 +116,7 @@ def verify(
 
 @app.command()
 def bench() -> None:
-    """Time SIGReg against the formulas it replaces; writes results/bench.json. Fails if a bound is missed."""
+    """Time SIGReg against the formulas it replaces, and compiled steps; writes results/bench.json. Fails if a bound is missed."""
     from jepa_utils.publishing.bench import run_benchmark
 
     with _clear_errors():

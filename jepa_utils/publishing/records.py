@@ -104,10 +104,10 @@ def write_record(record: dict[str, Any], path: Path) -> None:
     write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def run_facts(module: torch.nn.Module) -> dict[str, Any]:
+def run_facts() -> dict[str, Any]:
     """What has to be known of a run beside its scores: hardware, date, commit, package versions."""
     return {
-        "hardware": _hardware(module),
+        "hardware": _hardware(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "commit": _commit(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
@@ -252,7 +252,7 @@ def _run(
         "scores": {name: round(score, 4) for name, score in scores.items()},
         "seconds": round(history.seconds, 1),
         "images": recipe.epochs * len(images) * (method != "untrained"),
-        **run_facts(module),
+        **run_facts(),
         "curves": {"losses": _rounded(history.losses), "monitors": [_rounded(row) for row in history.monitors]},
     }
     checkpoint.unlink(missing_ok=True)
@@ -263,10 +263,9 @@ def _rounded(values: dict) -> dict:
     return {k: [float(f"{x:.5g}") for x in v] if isinstance(v, list) else float(f"{v:.5g}") for k, v in values.items()}
 
 
-def _hardware(module: torch.nn.Module) -> str:
-    device = next(module.parameters()).device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def _hardware() -> str:
+    if torch.cuda.is_available():  # then Lightning trains there; afterwards the module is back on the CPU
+        return torch.cuda.get_device_name()
     return f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 

@@ -64,7 +64,7 @@ class CaptionRecipe:
         """For tests: few scenes, one pass."""
         stages = dict(scene_stages=((1, 2e-3, 64), (1, 4e-4, 64)), answer_stages=((1, 2e-3, 64),))
         sizes = dict(scenes=256, gallery=40, answer_scenes=128, token_scenes=64, token_epochs=1, photo_epochs=1)
-        compared = dict(temperatures=(0.01, 0.07, 1.0), batch_sizes=(32, 512), objectives=("InfoNCE", "cosine", "L2 and SIGReg"))
+        compared = dict(temperatures=(0.01, 0.07, 1.0), batch_sizes=(32, 512), objectives=("InfoNCE", "cosine", "uniformity"))
         return cls(**stages, **sizes, **compared, num_seeds=1)
 
     @classmethod
