@@ -23,7 +23,7 @@ def _spread(a: Tensor, b: Tensor) -> Tensor:
     return (uniformity(a) + uniformity(b)) / 2
 
 
-#: Objectives for pairs of photograph and sentence. Only InfoNCE and uniformity look at what does not belong together.
+#: Objectives for pairs of photograph and sentence. Only those with InfoNCE or uniformity push single strangers apart.
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "InfoNCE": dict(objective=InfoNCE(0.07)),
     "cosine": dict(objective=lambda a, b: 1 - F.cosine_similarity(a, b).mean()),  # alignment alone, halved
