@@ -12,7 +12,7 @@ from jepa_utils.training.vision import ClassTraining, MaskedJEPA, ViewJEPA
 
 __all__ = ["METHODS", "RECIPES", "VisionRecipe"]
 
-RECIPES = ("smoke", "laptop", "long", "gpu")  # constructors of VisionRecipe
+RECIPES = ("smoke", "laptop", "long", "twenty", "gpu")  # constructors of VisionRecipe
 
 METHODS = {
     "I-JEPA": "moving average as target, multi-block masks",
@@ -65,6 +65,11 @@ class VisionRecipe:
     def long(cls) -> VisionRecipe:
         """The laptop's networks for five passes, from two seeds; about ten minutes a run on two CPU cores."""
         return cls(epochs=5, num_seeds=2)
+
+    @classmethod
+    def twenty(cls) -> VisionRecipe:
+        """The laptop's networks for the source's twenty passes, from two seeds; half an hour a run on two CPU cores."""
+        return cls(epochs=20, num_seeds=2)
 
     @classmethod
     def gpu(cls) -> VisionRecipe:
