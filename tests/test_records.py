@@ -86,6 +86,36 @@ def test_what_is_recorded_is_not_done_again_and_the_rest_is(pretrain, monkeypatc
     assert done == [("patch 8", 0), ("patch 8", 1)] and [r for r in both["runs"] if r["method"] == "I-JEPA"] == first["runs"]
 
 
+def another_adds_during(monkeypatch, name, path):
+    """Let `records.name` also add a run to the record at `path`, as another process might."""
+    plain = getattr(records, name)
+
+    def beside_another(*args, **options):
+        record = read_record(path)
+        if all(run["method"] != "labels" for run in record["runs"]):
+            path.write_text(json.dumps({**record, "runs": [*record["runs"], {**record["runs"][0], "method": "labels", "seed": 1}]}))
+        return plain(*args, **options)
+
+    monkeypatch.setattr(records, name, beside_another)
+
+
+def test_what_another_process_adds_during_a_training_is_kept(pretrain, tmp_path, monkeypatch):
+    pretrain()
+    another_adds_during(monkeypatch, "_run", tmp_path / "results" / "cifar10_smoke.json")
+    runs = pretrain(methods=["patch 8"])["runs"]
+    assert [run["method"] for run in runs] == ["I-JEPA", "I-JEPA", "labels", "patch 8", "patch 8"]
+
+
+def test_what_another_process_adds_during_the_last_probe_is_kept(pretrain, tmp_path, monkeypatch):
+    path, record = tmp_path / "results" / "cifar10_smoke.json", pretrain()
+    score = record["runs"][0]["scores"].pop(records.ALL_LABELS)
+    path.write_text(json.dumps(record))
+    another_adds_during(monkeypatch, "linear_probe", path)
+    runs = pretrain()["runs"]
+    assert [run["method"] for run in runs] == ["I-JEPA", "I-JEPA", "labels"]
+    assert runs[0]["scores"][records.ALL_LABELS] == score and read_record(path)["runs"] == runs
+
+
 def test_interrupted_run_ends_with_the_same_scores(pretrain, tmp_path, monkeypatch):
     recipe = replace(VisionRecipe.smoke(), epochs=3, num_seeds=1)
     whole = pretrain(recipe=recipe, folder=tmp_path / "whole")["runs"][0]

@@ -274,7 +274,9 @@ def test_masks_of_the_other_kind_fit_as_well():
     assert module.losses(x, random_masks(6, (4, 4)))["loss"].isfinite()
 
 
-def test_every_named_recipe_is_one_and_the_long_one_differs_by_its_length_alone():
+def test_every_named_recipe_is_one_and_the_longer_ones_differ_by_their_length_alone():
     assert all(isinstance(getattr(VisionRecipe, name)(), VisionRecipe) for name in RECIPES)
-    laptop, long = VisionRecipe.laptop(), VisionRecipe.long()
-    assert replace(long, epochs=laptop.epochs, num_seeds=laptop.num_seeds) == laptop and long.epochs > laptop.epochs
+    laptop, *longer = VisionRecipe.laptop(), VisionRecipe.long(), VisionRecipe.twenty()
+    for recipe in longer:
+        assert replace(recipe, epochs=laptop.epochs, num_seeds=laptop.num_seeds) == laptop
+    assert laptop.epochs < longer[0].epochs < longer[1].epochs == 20  # the source's

@@ -35,7 +35,7 @@ from jepa_utils.training.vision import ImageDataModule, encode_images
 __all__ = ["RecordError", "digest", "open_record", "pretrain_record", "read_record", "run_facts", "write_record"]
 
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "datasets", "pillow")
-DEFAULT_METHODS = ("untrained", "I-JEPA", "views", "labels", "SIGReg", "patch 8")
+DEFAULT_METHODS = ("untrained", "I-JEPA", "random masks", "views", "labels", "SIGReg", "patch 8")
 STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)  # of the penalties that a probe may choose
 WATCHED = 2000  # images whose embeddings the monitors look at
 PROBED = 20_000  # training images, with their labels, behind the probe at the end
@@ -127,8 +127,8 @@ def pretrain_record(
 ) -> dict[str, Any]:
     """Train each method once per seed, and write the record after every run; what is recorded already is not done again.
 
-    An interrupted run goes on from its last epoch. The encoder of each method's first seed is saved beside the record, and it
-    alone is also probed with all labels.
+    An interrupted run goes on from its last epoch. Several processes may add methods to one record. The encoder of each
+    method's first seed is saved beside the record, and it alone is also probed with all labels.
 
     Parameters
     ----------
@@ -176,6 +176,7 @@ def pretrain_record(
             # What is left of a run with other settings must not be gone on with.
             state = checkpoints / f"{profile}-{_slug(method)}-{seed}-{digest(head)}.ckpt"
             run, encoder = _run(recipe, method, seed, splits, state, progress)
+            record = open_record(path, profile, head)  # another process may have added to it meanwhile
             record["runs"].append(run)
             if seed == 0 and method != "untrained":
                 card = {"what": METHODS[method], **head, **{k: v for k, v in run.items() if k != "curves"}}
@@ -191,7 +192,10 @@ def pretrain_record(
         else:
             encoder, card = load_encoder(saved)
         (train, labels), (test, test_labels) = ((encode_images(encoder, x), y) for x, y in splits.values())
-        run["scores"][ALL_LABELS] = round(linear_probe(train, labels, test, test_labels, strengths=STRENGTHS).score, 4)
+        score = round(linear_probe(train, labels, test, test_labels, strengths=STRENGTHS).score, 4)
+        record = open_record(path, profile, head)
+        run = next(other for other in record["runs"] if (other["method"], other["seed"]) == (run["method"], run["seed"]))
+        run["scores"][ALL_LABELS] = score
         if card is not None:
             save_encoder(encoder, saved, {**card, "scores": run["scores"]})
         write_record(record, path)
