@@ -1,6 +1,7 @@
 """Runs of record: complete, resumable, never overwritten by others, and clear about what is wrong."""
 
 import json
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -162,3 +163,19 @@ def test_unknown_methods_and_missing_or_damaged_records(pretrain, tmp_path):
 def test_untrained_encoder_is_measured_and_not_trained(pretrain):
     run = pretrain(methods=["untrained"])["runs"][0]
     assert run["seconds"] == run["images"] == 0 and run["curves"]["losses"] == {} and len(run["curves"]["monitors"]) == 1
+
+
+def test_commit_has_a_plus_where_code_was_changed_but_not_for_a_record(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    files = [tmp_path / "code.py", tmp_path / "results" / "record.json"]
+    for file in files:
+        file.write_text("0")
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path / "results")
+    clean = records.run_facts()["commit"]
+    files[1].write_text("1")
+    assert records.run_facts()["commit"] == clean and len(clean) == 12
+    files[0].write_text("1")
+    assert records.run_facts()["commit"] == clean + "+"

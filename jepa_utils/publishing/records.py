@@ -274,10 +274,10 @@ def _hardware() -> str:
 
 
 def _commit() -> str:
-    """The commit, with a plus where files that git tracks were changed since."""
+    """The commit, with a plus where files that git tracks were changed since, other than records."""
     try:
         commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], check=False).returncode
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":(top)", ":(top,exclude)results"], check=False).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit.strip() + "+" * bool(changed)
