@@ -315,6 +315,12 @@ def test_every_way_to_be_vacuous_is_found(book, change, message):
     assert any(message in problem for problem in chapters.chapter_problems(chapter_of(book), claims, book))
 
 
+def test_a_claim_of_a_higher_profile_need_not_be_recorded(book):
+    replace(book / "book" / "claims.yml", "profile: laptop", "profile: gpu")
+    edit(chapter_of(book), never_recorded)
+    assert not any("in a cell but not in" in problem for problem in chapters.vacuity_problems(chapter_of(book), book))
+
+
 def test_a_notebook_that_was_never_run_is_found(tmp_path):
     path = make_tree(tmp_path, *GOOD_CELLS)
     problems = " ".join(chapters.chapter_problems(path, load_claims(tmp_path / "book" / "claims.yml"), tmp_path))

@@ -235,7 +235,7 @@ def expected_text(claim: Claim, recorded: Recorded | None) -> str:
 
 def verdict_of(claim: Claim, recorded: Recorded | None) -> str:
     """Judge a recorded value: one of `VERDICTS`."""
-    if recorded is None or _beyond(recorded.profile, claim):
+    if recorded is None or needs_higher_profile(recorded.profile, claim):
         return "not attempted"
     if claim.needs_real_data and (not recorded.data or any(d["origin"] == "sample" for d in recorded.data)):
         return "not attempted"
@@ -253,7 +253,7 @@ def verdict_of(claim: Claim, recorded: Recorded | None) -> str:
     return "reproduced"
 
 
-def _beyond(profile: str, claim: Claim) -> bool:
+def needs_higher_profile(profile: str, claim: Claim) -> bool:
     """Whether a claim needs a higher profile than this one."""
     return PROFILES.index(profile) < PROFILES.index(claim.profile)
 
@@ -340,7 +340,7 @@ def check_chapter(claims: Mapping[str, Claim], results: ChapterResults, *, rerun
             problems.append(f"{results.chapter}: claim {id!r} is never recorded")
         for recorded in found:
             verdict = verdict_of(claim, recorded)
-            if rerun and _beyond(recorded.profile, claim):
+            if rerun and needs_higher_profile(recorded.profile, claim):
                 continue
             if not agrees(claim.verdict, verdict):
                 problems.append(
@@ -359,7 +359,7 @@ def compare(claims: Mapping[str, Claim], stored: ChapterResults, rerun: ChapterR
     old, new = ({r.claim: r for r in results.recorded if r.claim in claims} for results in (stored, rerun))
     for id in old.keys() | new.keys():
         verdicts = [verdict_of(claims[id], values.get(id)) for values in (old, new)]
-        if not agrees(*verdicts) and not _beyond(rerun.profile, claims[id]):
+        if not agrees(*verdicts) and not needs_higher_profile(rerun.profile, claims[id]):
             problems.append(f"{name}: claim {id!r} is {verdicts[0]} as stored, {verdicts[1]} when run again")
     for key in stored.glued.keys() ^ rerun.glued.keys():
         problems.append(f"{name}: number {key!r} is {'not recorded when run again' if key in stored.glued else 'not stored'}")
