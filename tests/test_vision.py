@@ -33,10 +33,10 @@ def pictures():
     return (colour + noise).clamp(0, 255).to(torch.uint8), torch.randint(10, (96,), generator=draw)
 
 
-def small(seed=0, **options):
+def small(seed=0, outputs=None, **options):
     torch.manual_seed(seed)
     encoder = ViT(patch=8, dimensions=16, layers=1, heads=2)
-    predictor = PatchPredictor(16, encoder.grid, width=8, layers=1, heads=2)
+    predictor = PatchPredictor(16, encoder.grid, width=8, layers=1, heads=2, outputs=outputs)
     return MaskedJEPA(encoder, predictor, masks=multiblock_masks, **options)
 
 
@@ -71,6 +71,28 @@ def test_ijepa_predicts_standardised_tokens_of_the_whole_image():
     loss["loss"].backward()
     assert all(p.grad is None for p in module.target_encoder.parameters())
     assert all(p.grad is not None for p in module.predictor.parameters())
+
+
+def test_the_rival_predicts_standardised_pixels_of_the_hidden_patches():
+    module, x = small(target="pixels", outputs=3 * 8 * 8), torch.randn(2, 3, 32, 32)
+    predicted, wanted = [], []
+    for row in range(2):
+        seen, hidden = MASKS.context[row : row + 1], MASKS.targets[row].flatten()
+        predicted.append(module.predictor(module.encoder(x[row : row + 1], seen), seen, hidden[None])[0])
+        corners = [(8 * (place // 4), 8 * (place % 4)) for place in hidden.tolist()]
+        wanted.append(torch.stack([x[row, :, top : top + 8, left : left + 8].flatten() for top, left in corners]))
+    predicted, wanted = torch.stack(predicted), torch.stack(wanted)
+    wanted = (wanted - wanted.mean(-1, keepdim=True)) / (wanted.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    gap = (predicted - wanted).abs()
+    loss = module.losses(x, MASKS)["loss"]
+    torch.testing.assert_close(loss, torch.where(gap < 1, gap**2 / 2, gap - 0.5).mean())
+    assert module.trained is module.encoder
+
+
+@pytest.mark.parametrize("target, outputs, wanted", [("pixels", None, 192), ("ema", 192, 16), ("encoder", 15, 16)])
+def test_a_predictor_that_is_not_as_wide_as_its_target_is_refused(target, outputs, wanted):
+    with pytest.raises(ValueError, match=f"predictor must give {wanted} outputs for target='{target}', got {outputs or 16}"):
+        small(target=target, outputs=outputs)
 
 
 def test_sigreg_looks_at_each_place_of_the_grid_by_itself():

@@ -163,6 +163,13 @@ def test_predictor_shapes_that_do_not_fit(predictor, seen, wanted):
         predictor(torch.randn(2, 5, 24), torch.zeros(seen, dtype=torch.int64), torch.zeros(wanted, dtype=torch.int64))
 
 
+def test_a_prediction_may_have_another_width_than_the_tokens():
+    predictor = PatchPredictor(24, (4, 4), width=12, layers=1, heads=3, outputs=48)
+    assert predictor(torch.randn(2, 5, 24), torch.arange(5).expand(2, 5), torch.tensor([[7], [6]])).shape == (2, 1, 48)
+    with pytest.raises(ValueError, match="outputs must be at least 1, got 0"):
+        PatchPredictor(24, (4, 4), width=12, heads=3, outputs=0)
+
+
 # ---- encoders on disk ----------------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,8 @@ class PatchPredictor(nn.Module):
         Transformer layers.
     heads : int, default 3
         Attention heads; must divide `width`.
+    outputs : int, optional
+        Numbers predicted per patch; `dimensions` by default. Pixels may be more or fewer.
 
     Raises
     ------
@@ -39,16 +41,28 @@ class PatchPredictor(nn.Module):
     are asked for at once, at about half the cost.
     """
 
-    def __init__(self, dimensions: int, grid: tuple[int, int], *, width: int = 96, layers: int = 3, heads: int = 3):
+    def __init__(
+        self,
+        dimensions: int,
+        grid: tuple[int, int],
+        *,
+        width: int = 96,
+        layers: int = 3,
+        heads: int = 3,
+        outputs: int | None = None,
+    ):
         super().__init__()
         if dimensions < 1 or layers < 1:
             raise ValueError(f"dimensions and layers must be at least 1, got {dimensions} and {layers}")
+        if outputs is not None and outputs < 1:
+            raise ValueError(f"outputs must be at least 1, got {outputs}")
+        self.outputs = dimensions if outputs is None else outputs
         self.read = nn.Linear(dimensions, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.register_buffer("positions", position_grid(width, *grid), persistent=False)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.write = nn.Linear(width, dimensions)
+        self.write = nn.Linear(width, self.outputs)
         self.apply(init_weights)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
@@ -66,7 +80,7 @@ class PatchPredictor(nn.Module):
 
         Returns
         -------
-        Tensor, shape (B, T, D)
+        Tensor, shape (B, T, `outputs`)
 
         Raises
         ------

@@ -35,7 +35,7 @@ from jepa_utils.training.vision import ImageDataModule, encode_images
 __all__ = ["RecordError", "digest", "open_record", "pretrain_record", "read_record", "run_facts", "write_record"]
 
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "datasets", "pillow")
-DEFAULT_METHODS = ("untrained", "I-JEPA", "random masks", "views", "labels", "SIGReg", "patch 8")
+DEFAULT_METHODS = ("untrained", "I-JEPA", "random masks", "pixels", "views", "labels", "SIGReg", "patch 8")
 STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)  # of the penalties that a probe may choose
 WATCHED = 2000  # images whose embeddings the monitors look at
 PROBED = 20_000  # training images, with their labels, behind the probe at the end

@@ -17,6 +17,7 @@ RECIPES = ("smoke", "laptop", "long", "twenty", "gpu")  # constructors of Vision
 METHODS = {
     "I-JEPA": "moving average as target, multi-block masks",
     "random masks": "moving average as target, a random quarter of the patches hidden",
+    "pixels": "standardised pixels of the hidden patches as target, multi-block masks",
     "SIGReg": "SIGReg in place of the moving average, multi-block masks",
     "patch 8": "as I-JEPA, with patches of 8 pixels: 16 instead of 64",
     "views": "SIGReg on augmented views of whole images",
@@ -103,12 +104,14 @@ class VisionRecipe:
         crop = (self.crop, 1.0)
         if method == "labels":
             return ClassTraining(encoder, classes=10, crop=crop, **optimiser)
+        targets = {"SIGReg": "encoder", "nothing": "encoder", "pixels": "pixels"}
+        outputs = encoder.channels * encoder.patch**2 if method == "pixels" else None
         sizes = dict(width=self.predictor_width, layers=self.predictor_layers, heads=self.heads)
         return MaskedJEPA(
             encoder,
-            PatchPredictor(self.dimensions, encoder.grid, **sizes),
+            PatchPredictor(self.dimensions, encoder.grid, outputs=outputs, **sizes),
             masks=partial(random_masks, share=self.hidden_share) if method == "random masks" else multiblock_masks,
-            target="encoder" if method in ("SIGReg", "nothing") else "ema",
+            target=targets.get(method, "ema"),
             ema_decay=self.ema_decay,
             sigreg_weight=self.sigreg_weight if method == "SIGReg" else 0.0,
             num_slices=self.num_slices,

@@ -16,7 +16,7 @@ from jepa_utils.data.images import augmented_view, normalize, random_flip, rando
 from jepa_utils.data.masking import PatchMasks
 from jepa_utils.models.ema import EMA
 from jepa_utils.models.predictors import PatchPredictor
-from jepa_utils.models.vit import ViT
+from jepa_utils.models.vit import ViT, patchify
 from jepa_utils.objectives.sigreg import sigreg
 
 __all__ = ["ClassTraining", "ImageDataModule", "MaskedJEPA", "ViewJEPA", "encode_images"]
@@ -163,6 +163,7 @@ class MaskedJEPA(_ImageTraining):
     - ``target="ema"``: it is a moving average of the encoder, without gradient (I-JEPA);
     - ``target="encoder"`` with ``sigreg_weight > 0``: it is the encoder itself, with gradient, and SIGReg (LeJEPA's way);
     - ``target="frozen"``: it is the encoder as it was at first, and never moves;
+    - ``target="pixels"``: nobody; it is the patch itself, which cannot collapse (no JEPA but its rival, MAE);
     - ``target="encoder"`` and no SIGReg: nothing. It collapses; that is what it is for.
 
     Parameters
@@ -170,10 +171,10 @@ class MaskedJEPA(_ImageTraining):
     encoder : ViT
         Encoder of the context, and of whatever comes after the training.
     predictor : PatchPredictor
-        Predictor.
+        Predictor; for pixels its `outputs` are 3 * patch**2.
     masks : callable
         Number of images and grid to `PatchMasks`, such as `multiblock_masks`.
-    target : {"ema", "encoder", "frozen"}, default "ema"
+    target : {"ema", "encoder", "frozen", "pixels"}, default "ema"
         Who encodes the targets.
     ema_decay : float, default 0.996
         Of the moving average at the start; it rises in a line to 1 at the end.
@@ -192,11 +193,13 @@ class MaskedJEPA(_ImageTraining):
     Raises
     ------
     ValueError
-        If a number is out of range, `target` is none of the three, or `sigreg_weight` is given where no gradient arrives.
+        If a number is out of range, `target` is none of the four, the predictor's outputs are not as wide as the target, or
+        `sigreg_weight` is given where no gradient arrives.
 
     Source
     ------
-    Assran et al., arXiv 2301.08243; for SIGReg, Balestriero and LeCun, arXiv 2511.08544.
+    Assran et al., arXiv 2301.08243; for SIGReg, Balestriero and LeCun, arXiv 2511.08544; for pixels, He et al., arXiv
+    2111.06377, whose patches are standardised, too. Theirs has the mean squared error; here all targets have the same loss.
     """
 
     def __init__(
@@ -215,12 +218,20 @@ class MaskedJEPA(_ImageTraining):
         warmup: float = 0.1,
     ):
         super().__init__(learning_rate, weight_decay, warmup)
-        if target not in ("ema", "encoder", "frozen"):
-            raise ValueError(f"target must be 'ema', 'encoder' or 'frozen', got {target!r}")
+        if target not in ("ema", "encoder", "frozen", "pixels"):
+            raise ValueError(f"target must be 'ema', 'encoder', 'frozen' or 'pixels', got {target!r}")
         if sigreg_weight < 0 or (sigreg_weight > 0 and target != "encoder"):
             raise ValueError(f"sigreg_weight must be 0, or positive with target='encoder', got {sigreg_weight} with {target!r}")
+        numbers = encoder.channels * encoder.patch**2 if target == "pixels" else encoder.dimensions
+        if predictor.outputs != numbers:
+            raise ValueError(f"predictor must give {numbers} outputs for target={target!r}, got {predictor.outputs}")
         self.encoder, self.predictor, self.masks = encoder, predictor, masks
-        self.target_encoder = encoder if target == "encoder" else EMA(encoder, ema_decay if target == "ema" else 1.0)
+        if target == "pixels":
+            self.target_encoder = partial(patchify, patch=encoder.patch)
+        elif target == "encoder":
+            self.target_encoder = encoder
+        else:
+            self.target_encoder = EMA(encoder, ema_decay if target == "ema" else 1.0)
         self.ema_decay, self.sigreg_weight, self.num_slices, self.crop = ema_decay, sigreg_weight, num_slices, crop
         self.target = target
 
@@ -233,7 +244,7 @@ class MaskedJEPA(_ImageTraining):
         """The loss and its parts, for standardised images (B, 3, S, S) and their masks."""
         seen, hidden = masks.context, masks.targets.flatten(1)  # (B, K), (B, T)
         predicted = self.predictor(self.encoder(images, seen), seen, hidden)  # (B, T, D)
-        tokens = self.target_encoder(images)  # (B, L, D)
+        tokens = self.target_encoder(images)  # (B, L, D), or (B, L, 3 * patch**2)
         wanted = tokens.gather(1, hidden.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))  # (B, T, D)
         if self.target != "encoder":
             prediction = F.smooth_l1_loss(predicted, F.layer_norm(wanted, wanted.shape[-1:]))
