@@ -148,6 +148,12 @@ def test_other_settings_do_not_overwrite_a_record(pretrain, tmp_path):
     assert (tmp_path / "results" / "cifar10_smoke.json").read_text() == before
 
 
+def test_more_seeds_join_a_record(pretrain):
+    first = pretrain()["runs"]
+    more = pretrain(recipe=replace(VisionRecipe.smoke(), num_seeds=3))["runs"]
+    assert more[:2] == first and [run["seed"] for run in more] == [0, 1, 2]
+
+
 def test_unknown_methods_and_missing_or_damaged_records(pretrain, tmp_path):
     with pytest.raises(ValueError, match="methods must be some of I-JEPA"):
         pretrain(methods=["magic"])

@@ -11,9 +11,7 @@ Six experiments, each with one or several settings and several seeds:
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from jepa_utils.models.checkpoints import load_encoder, save_weights
 from jepa_utils.models.text import TextEncoder
 from jepa_utils.models.vision_language import CrossPredictor, ImageHead, QueryPredictor
 from jepa_utils.objectives.infonce import InfoNCE
-from jepa_utils.publishing.records import digest, open_record, run_facts, write_record
+from jepa_utils.publishing.records import digest, open_record, run_facts, settings_of, write_record
 from jepa_utils.training.caption_recipes import OBJECTIVES, CaptionRecipe, Stage
 from jepa_utils.training.captions import CaptionDataModule, TokenJEPA, Words, embed, frozen_tokens, photo_tokens, train_pair
 from jepa_utils.training.fit import THREADS, History, fit
@@ -101,7 +99,7 @@ def caption_record(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"captions_{profile}.json"
     data = {"photographs": photographs.provenance.sha256, "encoder": hashlib.sha256(encoder.read_bytes()).hexdigest()}
-    head = {"settings": json.loads(json.dumps(asdict(recipe))), "data": data}
+    head = {"settings": settings_of(recipe), "data": data}
     record = open_record(path, profile, head)
     done = {(run["experiment"], run["setting"], run["seed"]) for run in record["runs"]}
     for experiment in experiments:

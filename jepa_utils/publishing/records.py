@@ -32,7 +32,16 @@ from jepa_utils.training.fit import THREADS, History, fit
 from jepa_utils.training.recipes import METHODS, VisionRecipe
 from jepa_utils.training.vision import ImageDataModule, encode_images
 
-__all__ = ["RecordError", "digest", "open_record", "pretrain_record", "read_record", "run_facts", "write_record"]
+__all__ = [
+    "RecordError",
+    "digest",
+    "open_record",
+    "pretrain_record",
+    "read_record",
+    "run_facts",
+    "settings_of",
+    "write_record",
+]
 
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "datasets", "pillow")
 DEFAULT_METHODS = ("untrained", "I-JEPA", "random masks", "pixels", "views", "labels", "SIGReg", "patch 8")
@@ -74,6 +83,11 @@ def read_record(path: Path | str) -> dict[str, Any]:
     if not isinstance(record, dict) or not isinstance(record.get("runs"), list):
         raise RecordError(f"{path.name} is no record: it has no list of runs")
     return record
+
+
+def settings_of(recipe: Any) -> dict[str, Any]:
+    """A recipe's fields as JSON has them, without ``num_seeds``: how many runs there are does not change what one of them is."""
+    return {name: value for name, value in json.loads(json.dumps(asdict(recipe))).items() if name != "num_seeds"}
 
 
 def open_record(path: Path, profile: str, head: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +141,8 @@ def pretrain_record(
 ) -> dict[str, Any]:
     """Train each method once per seed, and write the record after every run; what is recorded already is not done again.
 
-    An interrupted run goes on from its last epoch. Several processes may add methods to one record. The encoder of each
+    An interrupted run goes on from its last epoch. Several processes may add methods to one record, and a recipe with more
+    seeds adds their runs. The encoder of each
     method's first seed is saved beside the record, and it alone is also probed with all labels.
 
     Parameters
@@ -166,7 +181,7 @@ def pretrain_record(
     folder, checkpoints = Path(folder), Path(checkpoints)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"cifar10_{profile}.json"
-    head = {"settings": asdict(recipe), "data": loaded.provenance.sha256}
+    head = {"settings": settings_of(recipe), "data": loaded.provenance.sha256}
     record = open_record(path, profile, head)
     splits = {split: image_tensor(loaded.data[split]) for split in ("train", "test")}
     for seed in range(recipe.num_seeds):

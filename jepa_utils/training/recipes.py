@@ -64,13 +64,13 @@ class VisionRecipe:
 
     @classmethod
     def long(cls) -> VisionRecipe:
-        """The laptop's networks for five passes, from two seeds; about ten minutes a run on two CPU cores."""
-        return cls(epochs=5, num_seeds=2)
+        """The laptop's networks for five passes; about ten minutes a run on two CPU cores."""
+        return cls(epochs=5)
 
     @classmethod
     def twenty(cls) -> VisionRecipe:
-        """The laptop's networks for the source's twenty passes, from two seeds; half an hour a run on two CPU cores."""
-        return cls(epochs=20, num_seeds=2)
+        """The laptop's networks for the source's twenty passes; half an hour a run on two CPU cores."""
+        return cls(epochs=20)
 
     @classmethod
     def gpu(cls) -> VisionRecipe:
