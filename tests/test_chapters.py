@@ -315,10 +315,21 @@ def test_every_way_to_be_vacuous_is_found(book, change, message):
     assert any(message in problem for problem in chapters.chapter_problems(chapter_of(book), claims, book))
 
 
-def test_a_claim_of_a_higher_profile_need_not_be_recorded(book):
-    replace(book / "book" / "claims.yml", "profile: laptop", "profile: gpu")
+def under_a_condition(notebook):
+    source = notebook.cells[3].source
+    notebook.cells[3].source = 'if profile == "gpu":\n' + textwrap.indent(source, "    ")
+
+
+@pytest.mark.parametrize(
+    "level, conditional, waits", [("gpu", True, True), ("gpu", False, False), ("laptop", True, False)]
+)
+def test_a_claim_of_a_higher_profile_may_wait_under_a_condition(book, level, conditional, waits):
+    replace(book / "book" / "claims.yml", "profile: laptop", f"profile: {level}")
     edit(chapter_of(book), never_recorded)
-    assert not any("in a cell but not in" in problem for problem in chapters.vacuity_problems(chapter_of(book), book))
+    if conditional:
+        edit(chapter_of(book), under_a_condition)
+    problems = chapters.vacuity_problems(chapter_of(book), book)
+    assert waits != any("in a cell but not in" in problem for problem in problems)
 
 
 def test_a_notebook_that_was_never_run_is_found(tmp_path):
