@@ -127,7 +127,7 @@ def bench() -> None:
 @app.command()
 def pretrain(
     methods: Annotated[list[str] | None, typer.Argument(help="Such as I-JEPA or views; by default those of chapter 4.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, laptop (an hour on two cores), long or twenty (30 and 90 minutes for I-JEPA), or gpu.")] = "gpu",
+    profile: Annotated[str, typer.Option(help="smoke, laptop (an hour on two cores), long or twenty (half an hour and two hours for I-JEPA), or gpu.")] = "gpu",
 ) -> None:
     """Train chapter 4's encoders, the runs of record; goes on where it was interrupted. Writes to results/."""
     from jepa_utils.data.sources import load_data

@@ -69,7 +69,7 @@ class VisionRecipe:
 
     @classmethod
     def twenty(cls) -> VisionRecipe:
-        """The laptop's networks for the source's twenty passes; half an hour a run on two CPU cores."""
+        """The laptop's networks for the source's twenty passes; half an hour to an hour a run on two CPU cores."""
         return cls(epochs=20)
 
     @classmethod
@@ -105,7 +105,7 @@ class VisionRecipe:
         if method == "labels":
             return ClassTraining(encoder, classes=10, crop=crop, **optimiser)
         targets = {"SIGReg": "encoder", "nothing": "encoder", "pixels": "pixels"}
-        outputs = encoder.channels * encoder.patch**2 if method == "pixels" else None
+        outputs = encoder.embed.in_features if method == "pixels" else None
         sizes = dict(width=self.predictor_width, layers=self.predictor_layers, heads=self.heads)
         return MaskedJEPA(
             encoder,

@@ -163,7 +163,8 @@ class MaskedJEPA(_ImageTraining):
     - ``target="ema"``: it is a moving average of the encoder, without gradient (I-JEPA);
     - ``target="encoder"`` with ``sigreg_weight > 0``: it is the encoder itself, with gradient, and SIGReg (LeJEPA's way);
     - ``target="frozen"``: it is the encoder as it was at first, and never moves;
-    - ``target="pixels"``: nobody; it is the patch itself, which cannot collapse (no JEPA but its rival, MAE);
+    - ``target="pixels"``: nobody; it is the patch itself, which cannot collapse. No JEPA, but its rival: the target of masked
+      autoencoders, with I-JEPA's masks and predictor;
     - ``target="encoder"`` and no SIGReg: nothing. It collapses; that is what it is for.
 
     Parameters
@@ -222,16 +223,14 @@ class MaskedJEPA(_ImageTraining):
             raise ValueError(f"target must be 'ema', 'encoder', 'frozen' or 'pixels', got {target!r}")
         if sigreg_weight < 0 or (sigreg_weight > 0 and target != "encoder"):
             raise ValueError(f"sigreg_weight must be 0, or positive with target='encoder', got {sigreg_weight} with {target!r}")
-        numbers = encoder.channels * encoder.patch**2 if target == "pixels" else encoder.dimensions
+        numbers = encoder.embed.in_features if target == "pixels" else encoder.dimensions
         if predictor.outputs != numbers:
             raise ValueError(f"predictor must give {numbers} outputs for target={target!r}, got {predictor.outputs}")
         self.encoder, self.predictor, self.masks = encoder, predictor, masks
-        if target == "pixels":
-            self.target_encoder = partial(patchify, patch=encoder.patch)
-        elif target == "encoder":
-            self.target_encoder = encoder
-        else:
+        if target in ("ema", "frozen"):
             self.target_encoder = EMA(encoder, ema_decay if target == "ema" else 1.0)
+        else:
+            self.target_encoder = encoder if target == "encoder" else None
         self.ema_decay, self.sigreg_weight, self.num_slices, self.crop = ema_decay, sigreg_weight, num_slices, crop
         self.target = target
 
@@ -244,8 +243,8 @@ class MaskedJEPA(_ImageTraining):
         """The loss and its parts, for standardised images (B, 3, S, S) and their masks."""
         seen, hidden = masks.context, masks.targets.flatten(1)  # (B, K), (B, T)
         predicted = self.predictor(self.encoder(images, seen), seen, hidden)  # (B, T, D)
-        tokens = self.target_encoder(images)  # (B, L, D), or (B, L, 3 * patch**2)
-        wanted = tokens.gather(1, hidden.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))  # (B, T, D)
+        targets = patchify(images, self.encoder.patch) if self.target == "pixels" else self.target_encoder(images)  # (B, L, D)
+        wanted = targets.gather(1, hidden.unsqueeze(-1).expand(-1, -1, targets.shape[-1]))  # (B, T, D)
         if self.target != "encoder":
             prediction = F.smooth_l1_loss(predicted, F.layer_norm(wanted, wanted.shape[-1:]))
             return {"loss": prediction, "prediction": prediction.detach()}
@@ -253,7 +252,7 @@ class MaskedJEPA(_ImageTraining):
         if self.sigreg_weight == 0:
             return {"loss": prediction, "prediction": prediction.detach()}
         # Each place of the grid is a cloud of its own: one cloud of all tokens could be round by the places alone.
-        regularizer = sigreg(tokens.float().transpose(0, 1), num_slices=self.num_slices)
+        regularizer = sigreg(targets.float().transpose(0, 1), num_slices=self.num_slices)
         loss = prediction + self.sigreg_weight * regularizer
         return {"loss": loss, "prediction": prediction.detach(), "regularizer": regularizer.detach()}
 
