@@ -258,6 +258,15 @@ def test_recipes_are_what_they_say():
         VisionRecipe().training("magic")
 
 
+def test_the_sources_printed_settings_and_those_of_its_exercise_for_students():
+    printed, student = (VisionRecipe().training(method) for method in ("printed", "student"))
+    assert printed.encoder.grid == (2, 2) and student.encoder.grid == (4, 4)
+    assert [tuple(module.masks(3, module.encoder.grid).targets.shape) for module in (printed, student)] == [(3, 1, 1), (3, 1, 4)]
+    assert {(m.learning_rate, m.weight_decay, m.ema_decay) for m in (printed, student)} == {(2e-4, 0.01, 0.999)}
+    sizes = [VisionRecipe().changed_for(method).batch_size for method in ("printed", "student", "I-JEPA")]
+    assert sizes == [128, 64, 32]
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

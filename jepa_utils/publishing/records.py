@@ -142,8 +142,8 @@ def pretrain_record(
     """Train each method once per seed, and write the record after every run; what is recorded already is not done again.
 
     An interrupted run goes on from its last epoch. Several processes may add methods to one record, and a recipe with more
-    seeds adds their runs. The encoder of each
-    method's first seed is saved beside the record, and it alone is also probed with all labels.
+    seeds adds their runs. The encoder of each method's first seed is saved beside the record, and it alone is also probed
+    with all labels.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ def _run(
     if method == "untrained":
         history = History(monitors=[monitor()])
     else:
-        data = ImageDataModule(images, labels, batch_size=recipe.batch_size, seed=seed)
+        data = ImageDataModule(images, labels, batch_size=recipe.changed_for(method).batch_size, seed=seed)
         history = fit(module, data, epochs=recipe.epochs, seed=seed, monitor=monitor, checkpoint=checkpoint, progress=progress)
     encoder = getattr(module, "trained", module.encoder)
     train, test = encode_images(encoder, images[:PROBED]), encode_images(encoder, test_images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from jepa_utils.data.masking import multiblock_masks, random_masks
@@ -20,11 +20,17 @@ METHODS = {
     "pixels": "standardised pixels of the hidden patches as target, multi-block masks",
     "SIGReg": "SIGReg in place of the moving average, multi-block masks",
     "patch 8": "as I-JEPA, with patches of 8 pixels: 16 instead of 64",
+    "printed": "the source's settings: patches of 16 pixels, a random quarter hidden, its batches, learning rate and averaging",
+    "student": "as printed, with patches of 8 pixels and batches of 64: the source's exercise for students",
     "views": "SIGReg on augmented views of whole images",
     "labels": "the same encoder trained with labels",
     "untrained": "the encoder as it is drawn",
     "nothing": "one encoder for both sides, no moving average, no stop-gradient, no SIGReg",
 }
+
+_PRINTED = dict(patch=16, batch_size=128, learning_rate=2e-4, weight_decay=0.01, ema_decay=0.999)
+_CHANGES = {"patch 8": dict(patch=8), "printed": _PRINTED, "student": {**_PRINTED, "patch": 8, "batch_size": 64}}
+_QUARTER = ("random masks", "printed", "student")  # methods that hide a random quarter; a grid of 2x2 has no blocks
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,10 @@ class VisionRecipe:
         """An untrained encoder of 32x32 images; `patch` in place of the recipe's own."""
         return ViT(patch=patch or self.patch, dimensions=self.dimensions, layers=self.layers, heads=self.heads)
 
+    def changed_for(self, method: str) -> VisionRecipe:
+        """The settings of one method: these, but for what makes the method another one, such as its patches."""
+        return replace(self, **_CHANGES.get(method, {}))
+
     def training(self, method: str) -> MaskedJEPA | ViewJEPA | ClassTraining:
         """A new training with new weights; that of "untrained" is I-JEPA's, not to be run.
 
@@ -97,24 +107,25 @@ class VisionRecipe:
         """
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-        encoder = self.encoder(8 if method == "patch 8" else None)
-        optimiser = dict(learning_rate=self.learning_rate, weight_decay=self.weight_decay, warmup=self.warmup)
+        recipe = self.changed_for(method)
+        encoder = recipe.encoder()
+        optimiser = dict(learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, warmup=recipe.warmup)
         if method == "views":
-            return ViewJEPA(encoder, keep=self.view_keep, sigreg_weight=self.view_weight, num_slices=self.num_slices, **optimiser)
-        crop = (self.crop, 1.0)
+            return ViewJEPA(encoder, keep=recipe.view_keep, sigreg_weight=recipe.view_weight, num_slices=recipe.num_slices, **optimiser)
+        crop = (recipe.crop, 1.0)
         if method == "labels":
             return ClassTraining(encoder, classes=10, crop=crop, **optimiser)
         targets = {"SIGReg": "encoder", "nothing": "encoder", "pixels": "pixels"}
         outputs = encoder.embed.in_features if method == "pixels" else None
-        sizes = dict(width=self.predictor_width, layers=self.predictor_layers, heads=self.heads)
+        sizes = dict(width=recipe.predictor_width, layers=recipe.predictor_layers, heads=recipe.heads)
         return MaskedJEPA(
             encoder,
-            PatchPredictor(self.dimensions, encoder.grid, outputs=outputs, **sizes),
-            masks=partial(random_masks, share=self.hidden_share) if method == "random masks" else multiblock_masks,
+            PatchPredictor(recipe.dimensions, encoder.grid, outputs=outputs, **sizes),
+            masks=partial(random_masks, share=recipe.hidden_share) if method in _QUARTER else multiblock_masks,
             target=targets.get(method, "ema"),
-            ema_decay=self.ema_decay,
-            sigreg_weight=self.sigreg_weight if method == "SIGReg" else 0.0,
-            num_slices=self.num_slices,
+            ema_decay=recipe.ema_decay,
+            sigreg_weight=recipe.sigreg_weight if method == "SIGReg" else 0.0,
+            num_slices=recipe.num_slices,
             crop=crop,
             **optimiser,
         )

@@ -200,7 +200,8 @@ class MaskedJEPA(_ImageTraining):
     Source
     ------
     Assran et al., arXiv 2301.08243; for SIGReg, Balestriero and LeCun, arXiv 2511.08544; for pixels, He et al., arXiv
-    2111.06377, whose patches are standardised, too. Theirs has the mean squared error; here all targets have the same loss.
+    2111.06377, whose patches are standardised, too. Theirs has the mean squared error; here the loss is that of
+    the other standardised targets.
     """
 
     def __init__(
