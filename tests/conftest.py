@@ -29,7 +29,19 @@ def root() -> Path:
 def build(tmp_path_factory) -> Build:
     """The book, built from the stored outputs into an empty folder: Sphinx does not repeat a warning about an unchanged page."""
     out = tmp_path_factory.mktemp("book")
-    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]  # as `jepa book` does
+    program = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+    ]  # as `jepa book` does
     command = [*program, "build", ROOT, "--path-output", out, "-n", "-W", "--keep-going"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return Build(done.returncode, re.sub(r"\x1b\[[\d;]*m", "", done.stdout), out / "_build" / "html")
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Build(
+        done.returncode, re.sub(r"\x1b\[[\d;]*m", "", done.stdout), out / "_build" / "html"
+    )

@@ -25,7 +25,9 @@ class FakeHub:
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     small: set[str] = field(default_factory=set)
-    altered: dict[str, int] = field(default_factory=dict)  # so many downloads of this file are altered
+    altered: dict[str, int] = field(
+        default_factory=dict
+    )  # so many downloads of this file are altered
     status: int = 200
     hang: bool = False
     downloads: list[str] = field(default_factory=list)
@@ -40,9 +42,18 @@ class FakeHub:
         for name, content in sorted(self.files.items()):
             if name.startswith(f"{repo}/"):
                 path = name.removeprefix(f"{repo}/")
-                entry = {"type": "file", "path": path, "size": len(content), "oid": git_checksum(content)}
+                entry = {
+                    "type": "file",
+                    "path": path,
+                    "size": len(content),
+                    "oid": git_checksum(content),
+                }
                 if name not in self.small:
-                    entry["lfs"] = {"oid": self.checksum(name), "size": len(content), "pointerSize": 130}
+                    entry["lfs"] = {
+                        "oid": self.checksum(name),
+                        "size": len(content),
+                        "pointerSize": 130,
+                    }
                 found.append(entry)
         return found
 
@@ -88,8 +99,14 @@ class FakeHub:
                     if rest[1] != hub.revision:
                         return self.reply(b"", 404, X_Error_Code="RevisionNotFound")
                     below = "/".join(rest[2:])
-                    entries = [entry for entry in hub.entries(repo) if entry["path"].startswith(below)]
-                    known = entries if rest[0] == "tree" else {"id": repo, "sha": hub.revision, "siblings": []}
+                    entries = [
+                        entry for entry in hub.entries(repo) if entry["path"].startswith(below)
+                    ]
+                    known = (
+                        entries
+                        if rest[0] == "tree"
+                        else {"id": repo, "sha": hub.revision, "siblings": []}
+                    )
                     return self.reply(json.dumps(known).encode(), Content_Type="application/json")
                 name = f"{repo}/{'/'.join(rest[2:])}"
                 if rest[:2] != ["resolve", hub.revision] or name not in hub.files:
@@ -100,10 +117,17 @@ class FakeHub:
                     if hub.altered.get(name, 0) > 0:
                         hub.altered[name] -= 1
                         content = content[:-1] + bytes([content[-1] ^ 1])
-                known = {"ETag": f'"{hub.checksum(name)}"', "X_Repo_Commit": hub.revision, "Accept_Ranges": "bytes"}
+                known = {
+                    "ETag": f'"{hub.checksum(name)}"',
+                    "X_Repo_Commit": hub.revision,
+                    "Accept_Ranges": "bytes",
+                }
                 wanted = self.headers.get("Range", "").removeprefix("bytes=").split("-")
                 if len(wanted) == 2:
-                    first, last = int(wanted[0]), min(int(wanted[1] or len(content)), len(content) - 1)
+                    first, last = (
+                        int(wanted[0]),
+                        min(int(wanted[1] or len(content)), len(content) - 1),
+                    )
                     known["Content_Range"] = f"bytes {first}-{last}/{len(content)}"
                     return self.reply(content[first : last + 1], 206, **known)
                 self.reply(content, **known)

@@ -32,7 +32,8 @@ def _worker(rank, port, objective, sizes, folder):
         result = str(error)
     torch.save(result, folder / f"{rank}.pt")
     dist.barrier()
-    # Taken down in order, DDP waits, with the GIL, for a thread of gloo's that now and then waits for the GIL: forever.
+    # Taken down in order, DDP waits, with the GIL, for a thread of gloo's that now and then waits
+    # for the GIL: forever.
     os._exit(0)
 
 
@@ -43,7 +44,9 @@ def on_two_processes(objective, sizes, folder):
         port = free.getsockname()[1]
     # the package is imported once, by the server, and not again by every process
     mp.get_context("forkserver").set_forkserver_preload(["jepa_utils"])
-    mp.start_processes(_worker, args=(port, objective, sizes, folder), nprocs=len(sizes), start_method="forkserver")
+    mp.start_processes(
+        _worker, args=(port, objective, sizes, folder), nprocs=len(sizes), start_method="forkserver"
+    )
     return [torch.load(folder / f"{rank}.pt") for rank in range(len(sizes))]
 
 

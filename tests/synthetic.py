@@ -28,8 +28,8 @@ CLAIMS = """
 PARAMETERS = 'import os\n\nprofile = os.environ.get("JEPA_PROFILE", "laptop")\nseed = 0'
 
 SET_UP = """import sys
-from jepa_utils.data.sources import Provenance
-from jepa_utils.publishing.claims import claims_table, glue, open_chapter, record
+from jepa_utils.data.load import Provenance
+from jepa_utils.claims.notebook import claims_table, glue, open_chapter, record
 
 open_chapter("01_test", profile, Provenance("toy", "mirror", "1", "0" * 64, 3, "lines", "note"))
 sys.stderr.write("\\r 10%|#   | 1/10\\r100%|####| 10/10\\n")
@@ -51,8 +51,13 @@ MODULES = {
 
 def chapter(*cells: str, parameters: str = PARAMETERS) -> nbformat.NotebookNode:
     """A notebook: code cells, or markdown ones where the text starts with #; ids do not change from call to call."""
-    made = [new_markdown_cell("# A test chapter"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
-    made += [new_markdown_cell(text) if text.startswith("#") else new_code_cell(text) for text in cells]
+    made = [
+        new_markdown_cell("# A test chapter"),
+        new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+    ]
+    made += [
+        new_markdown_cell(text) if text.startswith("#") else new_code_cell(text) for text in cells
+    ]
     for number, cell in enumerate(made):
         cell["id"] = f"cell-{number}"
     return new_notebook(cells=made)

@@ -16,5 +16,7 @@ def _once(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
-    app.connect("html-page-context", _once, priority=900)  # after those that add scripts to one page
+    app.connect(
+        "html-page-context", _once, priority=900
+    )  # after those that add scripts to one page
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
 """Files of the hub's repositories, from the mirror (a folder laid out like the hub) or from the hub, checked.
 
-Also what every kind of data shares: the errors, the order of the sources, and the test for a network.
-"""
+Also what every kind of data shares: the errors, the order of the sources, and the test for a
+network."""
 
 import hashlib
 import os
@@ -16,8 +16,9 @@ from typing import TypeVar
 import pooch
 import requests
 
-# The hub's library reads these when it is first imported. The book reports nothing to anybody, and the library's
-# other way to download keeps a cache in the user's home and names files by another checksum than their own.
+# The hub's library reads these when it is first imported. The book reports nothing to anybody, and
+# the library's other way to download keeps a cache in the user's home and names files by another
+# checksum than their own.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
@@ -83,8 +84,8 @@ class Wanted:
     ----------
     repo : Repo
     find : callable
-        Given a folder laid out as the repository, returns the wanted files by group (a data set's split), as
-        paths in the repository; raises `PassedOverError` if one is missing.
+        Given a folder laid out as the repository, returns the wanted files by group (a data set's
+        split), as paths in the repository; raises `PassedOverError` if one is missing.
     patterns : tuple of str
         What to download so that ``find`` finds them.
     """
@@ -115,7 +116,13 @@ class CheckedFile:
 
 
 def first_source(
-    name: str, source: str | None, mirror: Callable[[], T], hub: Callable[[], T], *, wanted: str, url: str
+    name: str,
+    source: str | None,
+    mirror: Callable[[], T],
+    hub: Callable[[], T],
+    *,
+    wanted: str,
+    url: str,
 ) -> tuple[T | None, list[str]]:
     """Read from the mirror, else from the hub.
 
@@ -204,8 +211,8 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
 def unreachable(url: str) -> str | None:
     """Say why the address cannot be reached, None if it can; takes `REACH_SECONDS` at most.
 
-    A thread of its own, because a name that does not resolve can hang longer than any timeout of the request.
-    """
+    A thread of its own, because a name that does not resolve can hang longer than any timeout of
+    the request."""
     outcome = [f"no answer within {REACH_SECONDS:g} seconds"]
 
     def ask() -> None:
@@ -246,7 +253,10 @@ def listed_sha256(mirror: Path, file: str) -> str | None:
         lines = (mirror / "SHA256SUMS").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
-    listed = {path.lstrip("*").removeprefix("./"): digest for digest, _, path in (ln.partition("  ") for ln in lines)}
+    listed = {
+        path.lstrip("*").removeprefix("./"): digest
+        for digest, _, path in (ln.partition("  ") for ln in lines)
+    }
     return listed.get(file)
 
 
@@ -268,7 +278,9 @@ def mirror_files(wanted: Wanted) -> dict[str, list[CheckedFile]]:
     found = find_in_mirror(wanted)
     for file in sum(found.values(), []):
         if file.good is False:
-            raise DamagedError(f"{wanted.repo.name}/{file.name} differs from the mirror's SHA256SUMS")
+            raise DamagedError(
+                f"{wanted.repo.name}/{file.name} differs from the mirror's SHA256SUMS"
+            )
     return found
 
 
@@ -336,7 +348,9 @@ def hub_files(name: str, wanted: Wanted, folder: Path) -> dict[str, list[Checked
     for _ in range(RETRIES + 1):
         try:
             snapshot = _snapshot(wanted, folder, force_download=damaged)
-        except Exception as error:  # the library passes on those of its HTTP libraries, which differ by version
+        except (
+            Exception
+        ) as error:  # the library passes on those of its HTTP libraries, which differ by version
             reason = plain_reason(error)
             continue
         found = _find(wanted, snapshot, "on the hub")
@@ -349,7 +363,10 @@ def hub_files(name: str, wanted: Wanted, folder: Path) -> dict[str, list[Checked
 
 def plain_reason(problem: Exception) -> str:
     """Name a download's problem without the addresses and local paths in its message."""
-    for error in (problem, problem.__cause__):  # the library wraps some answers in an error of its own
+    for error in (
+        problem,
+        problem.__cause__,
+    ):  # the library wraps some answers in an error of its own
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status:
             return f"HTTP status {status}"
@@ -383,7 +400,12 @@ def _snapshot(wanted: Wanted, folder: Path, **options: bool) -> Path:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the hub's library from printing: its bars and its messages, which show local paths, would stay on the page."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+        logging,
+    )
 
     bars, level = not are_progress_bars_disabled(), logging.get_verbosity()
     logging.set_verbosity_error()
@@ -400,18 +422,22 @@ def _quiet() -> Iterator[None]:
 def _check_cached(snapshot: Path, found: dict[str, list[str]]) -> dict[str, list[CheckedFile]]:
     """Compare cached files with the names of their blobs: the sha256, or for small files git's checksum.
 
-    Where the system has no links the library keeps no such names, and there is nothing to compare with.
-    """
+    Where the system has no links the library keeps no such names, and there is nothing to compare
+    with."""
 
     def check(name: str) -> CheckedFile:
         path, where = snapshot / name, f"{name} in the cache"
         digest, good = _file_digest(path, "sha256", where), None
         if path.is_symlink():
-            blob = Path(os.readlink(path)).name  # of one link only: the blob may itself be a link, to another kind of name
+            blob = Path(
+                os.readlink(path)
+            ).name  # of one link only: the blob may itself be a link, to another kind of name
             if len(blob) == 64:
                 good = blob == digest
             elif len(blob) == 40:
-                good = blob == _file_digest(path, "sha1", where, f"blob {path.stat().st_size}\0".encode())
+                good = blob == _file_digest(
+                    path, "sha1", where, f"blob {path.stat().st_size}\0".encode()
+                )
         return CheckedFile(name, path, digest, good)
 
     return {group: [check(name) for name in names] for group, names in found.items()}

@@ -1,8 +1,8 @@
 """Images as tensors, and batched random views of them.
 
-Everything but `image_tensor` and `decode_images` works on whole batches, on the device where they lie, and every image of a
-batch gets a draw of its own. Draws come from torch's global generator of that device, so `torch.manual_seed` repeats them.
-"""
+Everything but `image_tensor` and `decode_images` works on whole batches, on the device where they
+lie, and every image of a batch gets a draw of its own. Draws come from torch's global generator of
+that device, so `torch.manual_seed` repeats them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ __all__ = [
     "CIFAR10_MEAN",
     "CIFAR10_STD",
     "augmented_view",
+    "caption_table",
     "color_jitter",
     "decode_images",
     "denormalize",
@@ -39,12 +40,18 @@ __all__ = [
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
-# Rows: luma, and the two axes of chroma, after the television standard NTSC. A grey pixel has no chroma.
-_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64)
+# Rows: luma, and the two axes of chroma, after the television standard NTSC. A grey pixel has no
+# chroma.
+_TO_YIQ = torch.tensor(
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]],
+    dtype=torch.float64,
+)
 _FROM_YIQ = torch.linalg.inv(_TO_YIQ)
 
 
-def image_tensor(table: datasets.Dataset, *, image: str = "img", label: str = "label") -> tuple[Tensor, Tensor]:
+def image_tensor(
+    table: datasets.Dataset, *, image: str = "img", label: str = "label"
+) -> tuple[Tensor, Tensor]:
     """Decode a table of image files into memory, once.
 
     Parameters
@@ -63,8 +70,8 @@ def image_tensor(table: datasets.Dataset, *, image: str = "img", label: str = "l
     Raises
     ------
     ValueError
-        If a column is missing or of the wrong type, the table is empty, or an image cannot be decoded or differs in size
-        from the first; the message names its row.
+        If a column is missing or of the wrong type, the table is empty, or an image cannot be
+        decoded or differs in size from the first; the message names its row.
     """
     import pyarrow
 
@@ -86,8 +93,8 @@ def decode_images(table: datasets.Dataset, image: str, *, size: int | None = Non
     image : str
         Name of the column.
     size : int, optional
-        Height and width of the result S: the largest square in the middle of each image is resized, bicubically. None
-        leaves the images as they are; then all must have the same size.
+        Height and width of the result S: the largest square in the middle of each image is resized,
+        bicubically. None leaves the images as they are; then all must have the same size.
 
     Returns
     -------
@@ -97,8 +104,9 @@ def decode_images(table: datasets.Dataset, image: str, *, size: int | None = Non
     Raises
     ------
     ValueError
-        If the column is missing or of the wrong type, the table is empty, `size` is below 1, or an image cannot be decoded
-        or differs in size from the first; the message names its row and column.
+        If the column is missing or of the wrong type, the table is empty, `size` is below 1, or an
+        image cannot be decoded or differs in size from the first; the message names its row and
+        column.
     """
     import pyarrow
     import pyarrow.compute
@@ -109,9 +117,12 @@ def decode_images(table: datasets.Dataset, image: str, *, size: int | None = Non
     if pyarrow.types.is_struct(files.type) and files.type.get_field_index("bytes") >= 0:
         files = pyarrow.compute.struct_field(files, "bytes")
     if not (pyarrow.types.is_binary(files.type) or pyarrow.types.is_large_binary(files.type)):
-        raise ValueError(f"image must be a column of image files, got {image!r} of type {files.type}")
+        raise ValueError(
+            f"image must be a column of image files, got {image!r} of type {files.type}"
+        )
     pixels = None
-    for row, file in enumerate(files):  # not in threads: for small images they cost more than they save
+    # not in threads: for small images they cost more than they save
+    for row, file in enumerate(files):
         decoded = _decoded(file.as_py(), row, image)
         if size is not None:
             decoded = ImageOps.fit(decoded, (size, size))
@@ -133,7 +144,9 @@ def arrow_column(table: datasets.Dataset, argument: str, name: str) -> pyarrow.C
     if not isinstance(names, list):  # of a DatasetDict it is a dictionary
         raise ValueError(f"table must be a datasets.Dataset, one split; got {type(table).__name__}")
     if name not in names:
-        raise ValueError(f"{argument} must be one of the table's columns {', '.join(names)}; got {name!r}")
+        raise ValueError(
+            f"{argument} must be one of the table's columns {', '.join(names)}; got {name!r}"
+        )
     if not len(table):
         raise ValueError("table must have at least one row, got none")
     return table.select_columns([name]).with_format("arrow")[:][name]
@@ -145,12 +158,70 @@ def _decoded(content: bytes | None, row: int, column: str) -> Image.Image:
             raise ValueError("there is no file in it")
         return Image.open(io.BytesIO(content)).convert("RGB")
     except Exception as problem:  # Pillow's decoders raise errors of many kinds
-        unknown = isinstance(problem, UnidentifiedImageError)  # whose message is an address in memory
+        # whose message is an address in memory
+        unknown = isinstance(problem, UnidentifiedImageError)
         reason = "no image of a known format, or its head is damaged" if unknown else problem
         raise ValueError(f"row {row} of column {column!r} cannot be decoded: {reason}") from problem
 
 
-def normalize(images: Tensor, mean: Sequence[float] = CIFAR10_MEAN, std: Sequence[float] = CIFAR10_STD) -> Tensor:
+def caption_table(
+    table: datasets.Dataset,
+    *,
+    image: str = "image",
+    captions: Sequence[str] = ("caption_0", "caption_1", "caption_2", "caption_3", "caption_4"),
+    size: int | None = None,
+) -> tuple[Tensor, list[list[str]]]:
+    """Decode a table of captioned images into memory, once.
+
+    Parameters
+    ----------
+    table : datasets.Dataset
+        One split, laid out as Flickr8k.
+    image : str
+        Name of the column of image files.
+    captions : sequence of str
+        Names of the columns of captions.
+    size : int, optional
+        Height and width of the result S, as in `decode_images`: the photographs of the hub's
+        Flickr8k are of many sizes. None leaves the images as they are; then all must have the same
+        size.
+
+    Returns
+    -------
+    images : Tensor of uint8, shape (N, 3, H, W) or (N, 3, S, S)
+        Red, green, blue.
+    captions : list of N lists of str
+        Of each image those in the columns asked for, in that order.
+
+    Raises
+    ------
+    ValueError
+        As `decode_images`; also if a column of captions is missing or holds no text, or a caption
+        is missing or blank; the message names its row and column.
+    """
+    import pyarrow
+
+    if isinstance(captions, str) or not captions:
+        raise ValueError(f"captions must be the names of one column or more, got {captions!r}")
+    columns = []
+    for name in captions:
+        column = arrow_column(table, "captions", name)
+        if not (pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)):
+            raise ValueError(
+                f"captions must be columns of text, got {name!r} of type {column.type}"
+            )
+        columns.append(column.to_pylist())
+        for row, caption in enumerate(columns[-1]):
+            if caption is None or not caption.strip():
+                raise ValueError(
+                    f"row {row} of column {name!r} must hold a caption, got {caption!r}"
+                )
+    return decode_images(table, image, size=size), [list(row) for row in zip(*columns, strict=True)]
+
+
+def normalize(
+    images: Tensor, mean: Sequence[float] = CIFAR10_MEAN, std: Sequence[float] = CIFAR10_STD
+) -> Tensor:
     """Standardise the colours of images.
 
     Parameters
@@ -167,14 +238,17 @@ def normalize(images: Tensor, mean: Sequence[float] = CIFAR10_MEAN, std: Sequenc
     Raises
     ------
     ValueError
-        If `images` has another shape or type, or `mean` or `std` is not three numbers, `std` positive ones.
+        If `images` has another shape or type, or `mean` or `std` is not three numbers, `std`
+        positive ones.
     """
     images = _as_float(images)
     mean, std = _colours(images, mean, std)
     return (images - mean) / std
 
 
-def denormalize(images: Tensor, mean: Sequence[float] = CIFAR10_MEAN, std: Sequence[float] = CIFAR10_STD) -> Tensor:
+def denormalize(
+    images: Tensor, mean: Sequence[float] = CIFAR10_MEAN, std: Sequence[float] = CIFAR10_STD
+) -> Tensor:
     """Undo `normalize`, for pictures: floating point from 0 to 1, what lies outside is clipped.
 
     Parameters
@@ -226,8 +300,8 @@ def random_resized_crop(
 ) -> Tensor:
     """Cut a random rectangle out of each image and resize it, bilinearly and without smoothing (Szegedy et al., 2015).
 
-    The rectangle need not lie on whole pixels. Where a drawn side is longer than the image's, it is cut to the image's; the
-    reference implementations draw again.
+    The rectangle need not lie on whole pixels. Where a drawn side is longer than the image's, it is
+    cut to the image's; the reference implementations draw again.
 
     Parameters
     ----------
@@ -250,7 +324,9 @@ def random_resized_crop(
     """
     _check_float(images)
     if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"scale must be a lower and an upper bound above 0 and up to 1, got {scale}")
+        raise ValueError(
+            f"scale must be a lower and an upper bound above 0 and up to 1, got {scale}"
+        )
     if not 0 < ratio[0] <= ratio[1]:
         raise ValueError(f"ratio must be a lower and an upper bound above 0, got {ratio}")
     if size is not None and size < 1:
@@ -258,7 +334,8 @@ def random_resized_crop(
     batch, _, height, width = images.shape
     area = _uniform(images, *scale) * (height * width)
     ratios = _uniform(images, math.log(ratio[0]), math.log(ratio[1])).exp()
-    across = ((area * ratios).sqrt() / width).clamp(max=1)  # the rectangle's sides, as parts of the image's
+    # the rectangle's sides, as parts of the image's
+    across = ((area * ratios).sqrt() / width).clamp(max=1)
     down = ((area / ratios).sqrt() / height).clamp(max=1)
     corner = torch.rand(2, batch, device=images.device).to(images.dtype)
     where = images.new_zeros(batch, 2, 3)  # of each output place, -1 to 1, in the image
@@ -282,9 +359,10 @@ def color_jitter(
 ) -> Tensor:
     """Change the colours of each image at random (Chen et al., 2020, appendix A; by default as much as Grill et al., 2020).
 
-    In this order, always: brightness, contrast, saturation, hue. The hue turns in the plane of the two chroma axes of YIQ,
-    which keeps the luma, and not in HSV as in the reference implementations. So all four are one affine map of an image's
-    colours, and values are clipped once, at the end.
+    In this order, always: brightness, contrast, saturation, hue. The hue turns in the plane of the
+    two chroma axes of YIQ, which keeps the luma, and not in HSV as in the reference
+    implementations. So all four are one affine map of an image's colours, and values are clipped
+    once, at the end.
 
     Parameters
     ----------
@@ -312,7 +390,9 @@ def color_jitter(
             f"contrast={contrast}, saturation={saturation}, hue={hue}"
         )
     chosen = _chosen(images, probability)
-    bright, sharp, full = (_uniform(images, max(0, 1 - part), 1 + part) for part in (brightness, contrast, saturation))
+    bright, sharp, full = (
+        _uniform(images, max(0, 1 - part), 1 + part) for part in (brightness, contrast, saturation)
+    )
     angle = _uniform(images, -hue, hue) * (2 * math.pi)
     turn = images.new_zeros(len(images), 3, 3)
     turn[:, 0, 0] = 1
@@ -320,7 +400,8 @@ def color_jitter(
     turn[:, 2, 1] = full * angle.sin()
     turn[:, 1, 2] = -turn[:, 2, 1]
     mix = _FROM_YIQ.to(images) @ turn @ _TO_YIQ.to(images) * (bright * sharp)[:, None, None]
-    # Contrast draws towards the mean grey, which neither saturation nor hue changes: it stays a constant for each image.
+    # Contrast draws towards the mean grey, which neither saturation nor hue changes: it stays a
+    # constant for each image.
     constant = _gray(images).mean((1, 2, 3)) * bright * (1 - sharp)
     changed = torch.baddbmm(constant[:, None, None], mix, images.flatten(2)).view(images.shape)
     return torch.where(chosen, changed.clamp(0, 1), images)
@@ -351,7 +432,8 @@ def random_grayscale(images: Tensor, probability: float = 0.2) -> Tensor:
 def augmented_view(images: Tensor) -> Tensor:
     """A random view of each image: crop of 0.2 to 1 of its area, flip, colour jitter, grayscale; then standardised.
 
-    The steps of Chen et al. (2020) without blur, as they left it out for CIFAR-10; the strengths are the defaults here.
+    The steps of Chen et al. (2020) without blur, as they left it out for CIFAR-10; the strengths
+    are the defaults here.
 
     Parameters
     ----------
@@ -378,7 +460,9 @@ def _is_batch(images: Tensor) -> bool:
 
 def _check_float(images: Tensor) -> None:
     if not _is_batch(images) or not images.is_floating_point():
-        raise ValueError(f"images must be floating point of shape (B, 3, H, W), got {tuple(images.shape)} of {images.dtype}")
+        raise ValueError(
+            f"images must be floating point of shape (B, 3, H, W), got {tuple(images.shape)} of {images.dtype}"
+        )
 
 
 def _as_float(images: Tensor) -> Tensor:
@@ -391,8 +475,13 @@ def _as_float(images: Tensor) -> Tensor:
 
 def _colours(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(f"mean and std must be three numbers each, those of std positive; got mean={mean}, std={std}")
-    mean, std = (torch.tensor(values, dtype=images.dtype, device=images.device).view(3, 1, 1) for values in (mean, std))
+        raise ValueError(
+            f"mean and std must be three numbers each, those of std positive; got mean={mean}, std={std}"
+        )
+    mean, std = (
+        torch.tensor(values, dtype=images.dtype, device=images.device).view(3, 1, 1)
+        for values in (mean, std)
+    )
     return mean, std
 
 

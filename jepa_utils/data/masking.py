@@ -22,7 +22,8 @@ class PatchMasks:
     context : Tensor of int64, shape (B, Nc)
         Patches that the context encoder sees, ascending.
     targets : Tensor of int64, shape (B, M, Nt)
-        Patches of each of the M targets, ascending within a target. Targets of an image may overlap.
+        Patches of each of the M targets, ascending within a target. Targets of an image may
+        overlap.
     """
 
     context: Tensor
@@ -30,7 +31,11 @@ class PatchMasks:
 
 
 def random_masks(
-    batch: int, grid: tuple[int, int], *, share: float = 0.25, generator: torch.Generator | None = None
+    batch: int,
+    grid: tuple[int, int],
+    *,
+    share: float = 0.25,
+    generator: torch.Generator | None = None,
 ) -> PatchMasks:
     """Hide a random share of each image's patches: they are its one target, all others its context.
 
@@ -53,7 +58,8 @@ def random_masks(
     Raises
     ------
     ValueError
-        If `batch` or `grid` is below 1, or `share` leaves the context or the target without a patch.
+        If `batch` or `grid` is below 1, or `share` leaves the context or the target without a
+        patch.
     """
     height, width = _checked(batch, grid)
     patches = height * width
@@ -62,8 +68,12 @@ def random_masks(
         raise ValueError(
             f"share must hide at least one of the {patches} patches of grid = {tuple(grid)} and leave one, got {share}"
         )
-    order = torch.rand(batch, patches, generator=generator, device=_device(generator)).argsort(dim=1)
-    return PatchMasks(order[:, hidden:].sort(dim=1).values, order[:, :hidden].sort(dim=1).values.unsqueeze(1))
+    order = torch.rand(batch, patches, generator=generator, device=_device(generator)).argsort(
+        dim=1
+    )
+    return PatchMasks(
+        order[:, hidden:].sort(dim=1).values, order[:, :hidden].sort(dim=1).values.unsqueeze(1)
+    )
 
 
 def multiblock_masks(
@@ -79,12 +89,12 @@ def multiblock_masks(
 ) -> PatchMasks:
     """Several blocks to predict from one large block that has them cut out: I-JEPA's masks, also for small grids.
 
-    The size of the target blocks and that of the context block are drawn once per batch, their positions for each
-    image, uniformly over all that lie on the grid. Contexts are cut to the shortest of the batch by leaving out random
-    patches.
+    The size of the target blocks and that of the context block are drawn once per batch, their
+    positions for each image, uniformly over all that lie on the grid. Contexts are cut to the
+    shortest of the batch by leaving out random patches.
 
-    An image whose context is too small is drawn again, up to 10 times. After that all its targets lie where its first
-    one does, and its context is drawn from all other patches.
+    An image whose context is too small is drawn again, up to 10 times. After that all its targets
+    lie where its first one does, and its context is drawn from all other patches.
 
     Parameters
     ----------
@@ -95,12 +105,13 @@ def multiblock_masks(
     num_targets : int, default 4
         Target blocks per image M.
     target_scale : (float, float), default (0.15, 0.2)
-        Least and greatest area of a target block, as a share of the grid. Its sides are rounded to whole patches and
-        are at most those of the grid, so that the area is met roughly.
+        Least and greatest area of a target block, as a share of the grid. Its sides are rounded to
+        whole patches and are at most those of the grid, so that the area is met roughly.
     aspect_ratio : (float, float), default (0.75, 1.5)
         Least and greatest height of a target block, in widths.
     context_scale : (float, float), default (0.85, 1.0)
-        Least and greatest area of the context block, as a share of the grid, whose aspect ratio it has.
+        Least and greatest area of the context block, as a share of the grid, whose aspect ratio it
+        has.
     min_context : int, default 4
         Least number of patches in a context.
     generator : torch.Generator, optional
@@ -114,8 +125,8 @@ def multiblock_masks(
     Raises
     ------
     ValueError
-        If a number is below 1, a range does not ascend within its bounds, or the largest target block leaves fewer than
-        `min_context` patches.
+        If a number is below 1, a range does not ascend within its bounds, or the largest target
+        block leaves fewer than `min_context` patches.
 
     References
     ----------
@@ -128,9 +139,13 @@ def multiblock_masks(
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     for name, (low, high) in (("target_scale", target_scale), ("context_scale", context_scale)):
         if not 0 < low <= high <= 1:
-            raise ValueError(f"{name} must be two shares of the grid, ascending, above 0 and up to 1, got {(low, high)}")
+            raise ValueError(
+                f"{name} must be two shares of the grid, ascending, above 0 and up to 1, got {(low, high)}"
+            )
     if not 0 < aspect_ratio[0] <= aspect_ratio[1] < math.inf:
-        raise ValueError(f"aspect_ratio must be two finite numbers above 0, ascending, got {tuple(aspect_ratio)}")
+        raise ValueError(
+            f"aspect_ratio must be two finite numbers above 0, ascending, got {tuple(aspect_ratio)}"
+        )
     largest = _largest_block(height, width, target_scale[1] * patches, aspect_ratio)
     if patches - largest < min_context:
         raise ValueError(
@@ -142,16 +157,23 @@ def multiblock_masks(
     draws = torch.rand(3, generator=generator, device=device, dtype=torch.float64).tolist()
     scale, aspect, share = (
         low + (high - low) * draw
-        for (low, high), draw in zip((target_scale, aspect_ratio, context_scale), draws, strict=True)
+        for (low, high), draw in zip(
+            (target_scale, aspect_ratio, context_scale), draws, strict=True
+        )
     )
-    block = _side(math.sqrt(scale * patches * aspect), height), _side(math.sqrt(scale * patches / aspect), width)
+    block = (
+        _side(math.sqrt(scale * patches * aspect), height),
+        _side(math.sqrt(scale * patches / aspect), width),
+    )
     field = _side(math.sqrt(share) * height, height), _side(math.sqrt(share) * width, width)
 
     def draw(rows: int) -> tuple[Tensor, Tensor]:
         targets = _blocks(rows, num_targets, height, width, block, generator)
         fields = _blocks(rows, 1, height, width, field, generator)
         seen = torch.zeros(rows, patches, dtype=torch.bool, device=device)
-        return targets, seen.scatter_(1, fields.flatten(1), True).scatter_(1, targets.flatten(1), False)
+        return targets, seen.scatter_(1, fields.flatten(1), True).scatter_(
+            1, targets.flatten(1), False
+        )
 
     targets, seen = draw(batch)
     for _ in range(REDRAWS):
@@ -161,7 +183,9 @@ def multiblock_masks(
         targets[short], seen[short] = draw(len(short))
     short = seen.sum(1) < min_context
     targets = torch.where(short[:, None, None], targets[:, :1], targets)
-    seen = torch.where(short[:, None], torch.ones_like(seen).scatter_(1, targets[:, 0], False), seen)
+    seen = torch.where(
+        short[:, None], torch.ones_like(seen).scatter_(1, targets[:, 0], False), seen
+    )
 
     length = int(seen.sum(1).min())
     keys = torch.rand(batch, patches, generator=generator, device=device).masked_fill_(~seen, -1.0)
@@ -191,18 +215,30 @@ def coverage(masks: PatchMasks, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     height, width = _checked(len(masks.context), grid)
     last = max(int(masks.context.max()), int(masks.targets.max()))
     if last >= height * width:
-        raise ValueError(f"grid must be the one of the masks, which name patch {last}, got {tuple(grid)}")
+        raise ValueError(
+            f"grid must be the one of the masks, which name patch {last}, got {tuple(grid)}"
+        )
 
     def shares(patches: Tensor) -> Tensor:
-        return torch.zeros(len(patches), height * width, device=patches.device).scatter_(1, patches, 1.0).mean(0)
+        return (
+            torch.zeros(len(patches), height * width, device=patches.device)
+            .scatter_(1, patches, 1.0)
+            .mean(0)
+        )
 
-    return shares(masks.context).view(height, width), shares(masks.targets.flatten(1)).view(height, width)
+    return shares(masks.context).view(height, width), shares(masks.targets.flatten(1)).view(
+        height, width
+    )
 
 
 def _checked(batch: int, grid: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch must be a whole number of at least 1, got {batch!r}")
-    if not isinstance(grid, (tuple, list)) or len(grid) != 2 or any(not isinstance(side, int) or side < 1 for side in grid):
+    if (
+        not isinstance(grid, (tuple, list))
+        or len(grid) != 2
+        or any(not isinstance(side, int) or side < 1 for side in grid)
+    ):
         raise ValueError(f"grid must be two whole numbers of at least 1, (H, W), got {grid!r}")
     return grid[0], grid[1]
 
@@ -224,11 +260,20 @@ def _largest_block(height: int, width: int, area: float, aspect_ratio: tuple[flo
 
 
 def _blocks(
-    rows: int, count: int, height: int, width: int, block: tuple[int, int], generator: torch.Generator | None
+    rows: int,
+    count: int,
+    height: int,
+    width: int,
+    block: tuple[int, int],
+    generator: torch.Generator | None,
 ) -> Tensor:
     """Patches (rows, count, h * w) of blocks at random positions."""
     device = _device(generator)
-    tops = torch.randint(height - block[0] + 1, (rows, count, 1), generator=generator, device=device)
-    lefts = torch.randint(width - block[1] + 1, (rows, count, 1), generator=generator, device=device)
+    tops = torch.randint(
+        height - block[0] + 1, (rows, count, 1), generator=generator, device=device
+    )
+    lefts = torch.randint(
+        width - block[1] + 1, (rows, count, 1), generator=generator, device=device
+    )
     down, across = torch.arange(block[0], device=device), torch.arange(block[1], device=device)
     return tops * width + lefts + (down.unsqueeze(1) * width + across).flatten()

@@ -54,21 +54,24 @@ _SENTENCES = [
 ]
 
 
-def sample_shakespeare(seed: int = 0, *, num_speeches: int = 5000) -> tuple[str, dict[str, list[str]]]:
+def sample_shakespeare(
+    seed: int = 0, *, num_speeches: int = 5000
+) -> tuple[str, dict[str, list[str]]]:
     """Generate a play in a small language whose word classes are known.
 
-    Every sentence is drawn from a small grammar, so the words beside a word tell its class. Each scene
-    has one of four topics, and its nouns and verbs are of that topic, so that nouns and verbs are
-    informative of each other too. Within a class early words are more frequent, as in real text. Speeches
-    stand under speaker headings laid out as in the Gutenberg edition (``ALDRIC.`` on a line of its own).
+    Every sentence is drawn from a small grammar, so the words beside a word tell its class. Each
+    scene has one of four topics, and its nouns and verbs are of that topic, so that nouns and verbs
+    are informative of each other too. Within a class early words are more frequent, as in real
+    text. Speeches stand under speaker headings laid out as in the Gutenberg edition (``ALDRIC.`` on
+    a line of its own).
 
     Parameters
     ----------
     seed : int
         Seed of the generator; the same seed gives the same text.
     num_speeches : int
-        Length of the play. 5000 speeches are about 110 thousand tokens, with each class word at least
-        25 times.
+        Length of the play. 5000 speeches are about 110 thousand tokens, with each class word at
+        least 25 times.
 
     Returns
     -------
@@ -87,14 +90,20 @@ def sample_shakespeare(seed: int = 0, *, num_speeches: int = 5000) -> tuple[str,
     rng = random.Random(seed)
     classes = {name: words.split() for name, words in _CLASSES.items()}
     slots = classes | {"subject": _SUBJECTS, "object": _OBJECTS}
-    weights = {name: [1 / (rank + 4) for rank in range(len(words))] for name, words in slots.items()}
+    weights = {
+        name: [1 / (rank + 4) for rank in range(len(words))] for name, words in slots.items()
+    }
     patterns = [re.findall(r"{[^}]+}|[^ ]+", sentence) for sentence in _SENTENCES]
 
     def sentence(topic: str) -> str:
         words = []
         for part in rng.choice(patterns):
             if part[0] == "{":
-                name = part[1:-1].replace("topic noun", f"{topic} nouns").replace("topic verb", f"{topic} verbs")
+                name = (
+                    part[1:-1]
+                    .replace("topic noun", f"{topic} nouns")
+                    .replace("topic verb", f"{topic} verbs")
+                )
                 (word,) = rng.choices(slots[name], weights[name])
                 words.append(word.title() if name == "character names" or word == "i" else word)
             else:
@@ -109,7 +118,8 @@ def sample_shakespeare(seed: int = 0, *, num_speeches: int = 5000) -> tuple[str,
             topic = rng.choice(topics)
             lines += [f"SCENE {speech // 50 + 1}. {_TOPICS[topic]}", ""]
         speaker = rng.choice(classes["character names"]).upper()
-        # Titles and servants as in real plays, so that a parser of headings has to tell them from names.
+        # Titles and servants as in real plays, so that a parser of headings has to tell them from
+        # names.
         heading = rng.choices([speaker, f"KING {speaker}", "FIRST SERVANT"], [8, 1, 1])[0]
         lines += [f"{heading}.", *(sentence(topic) for _ in range(rng.randint(1, 3))), ""]
     return "\n".join(lines), {name: sorted(words) for name, words in classes.items()}
@@ -162,7 +172,8 @@ _ARTICLE_TOPICS = {
 }
 _SYLLABLES = "bar cal den dor el fen gor hal ish jor kel lan mir nor os per quil ran sel tor ul var wen yor zan".split()
 
-# "title", "person" and "place" are names of the article's own; "noun", "verb" and "adjective" are of its topic.
+# "title", "person" and "place" are names of the article's own; "noun", "verb" and "adjective" are
+# of its topic.
 _ARTICLE_SENTENCES = [
     "In {year} , {person} {verb} the {adjective} {noun} of {place} .",
     "The {noun} of {title} was {verb} by {person} after the {adjective} {noun} .",
@@ -182,16 +193,17 @@ def sample_articles(
 ) -> tuple[dict[str, dict[str, list[str]]], dict[str, str]]:
     """Generate encyclopedia articles laid out as in WikiText, each on a topic that is known.
 
-    The words of an article are of its topic, and its title, people, places and years are its own and return
-    all through it, so that two halves of a passage have something in common that other articles have not.
-    An article has five sections of two or three paragraphs, some 800 words.
+    The words of an article are of its topic, and its title, people, places and years are its own
+    and return all through it, so that two halves of a passage have something in common that other
+    articles have not. An article has five sections of two or three paragraphs, some 800 words.
 
     Parameters
     ----------
     seed : int
         Seed of the generator; the same seed gives the same articles.
     num_articles : tuple of int
-        Number of articles in train, validation and test. By default each has some 30 thousand words.
+        Number of articles in train, validation and test. By default each has some 30 thousand
+        words.
 
     Returns
     -------
@@ -228,7 +240,9 @@ def sample_articles(
             "{place}": [name(), name()],
             "{year}": [str(rng.randint(1800, 2010)) for _ in range(3)],
             "{number}": [str(rng.randint(2, 90)) for _ in range(3)],
-            "{noun}": rng.sample(nouns, 10),  # not all of them, so that articles on one topic differ
+            "{noun}": rng.sample(
+                nouns, 10
+            ),  # not all of them, so that articles on one topic differ
             "{verb}": verbs,
             "{adjective}": adjectives,
         }
@@ -276,8 +290,9 @@ def sample_reviews(
 ) -> tuple[dict[str, dict[str, list]], dict[str, list[str]]]:
     """Generate short reviews whose words tell, with some noise, whether they praise.
 
-    A review has three cue words. Each is of the review's own side with probability 0.75, else of the other, so
-    the majority of the cues is right in 84 of 100 reviews. All other words tell nothing.
+    A review has three cue words. Each is of the review's own side with probability 0.75, else of
+    the other, so the majority of the cues is right in 84 of 100 reviews. All other words tell
+    nothing.
 
     Parameters
     ----------
@@ -289,7 +304,8 @@ def sample_reviews(
     Returns
     -------
     splits : dict of str to dict
-        For train, validation and test the columns ``text`` (lower case) and ``label`` (0 negative, 1 positive).
+        For train, validation and test the columns ``text`` (lower case) and ``label`` (0 negative,
+        1 positive).
     cues : dict of str to list of str
         The cue words of ``neg`` and ``pos``, sorted.
 
@@ -322,7 +338,18 @@ def sample_reviews(
     return splits, {side: sorted(words) for side, words in cues.items()}
 
 
-IMAGE_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+IMAGE_LABELS = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 _SHAPES = (
     "disc", "square", "triangle", "ring", "cross",
     "horizontal bars", "vertical bars", "diagonal stripes", "checker", "two discs",
@@ -334,10 +361,10 @@ def sample_images(
 ) -> tuple[dict[str, dict[str, list]], dict[str, dict[str, list]]]:
     """Generate small pictures of one shape each, laid out as CIFAR-10.
 
-    The label is the shape: disc, square, triangle, ring, cross, horizontal bars, vertical bars, diagonal stripes
-    (either way), checker, two discs, in the order of CIFAR-10's names. Place, size, colour and the smooth background
-    are random and tell nothing of it; the shape's colour differs from the background's by at least 80 of 255 in each
-    channel, before noise and shading.
+    The label is the shape: disc, square, triangle, ring, cross, horizontal bars, vertical bars,
+    diagonal stripes (either way), checker, two discs, in the order of CIFAR-10's names. Place,
+    size, colour and the smooth background are random and tell nothing of it; the shape's colour
+    differs from the background's by at least 80 of 255 in each channel, before noise and shading.
 
     Parameters
     ----------
@@ -349,11 +376,12 @@ def sample_images(
     Returns
     -------
     splits : dict of str to dict
-        For train and test the columns ``img`` (a dict with the ``bytes`` of a PNG file of 32 x 32 pixels, and ``path``
-        None) and ``label`` (0 to 9).
+        For train and test the columns ``img`` (a dict with the ``bytes`` of a PNG file of 32 x 32
+        pixels, and ``path`` None) and ``label`` (0 to 9).
     truth : dict of str to dict
-        For train and test, a row for each picture: ``shape`` (its name), ``centre`` (x, y) and ``size`` (half of the
-        extent) in pixels from the upper left corner, ``colour`` and ``background`` (RGB, 0 to 255).
+        For train and test, a row for each picture: ``shape`` (its name), ``centre`` (x, y) and
+        ``size`` (half of the extent) in pixels from the upper left corner, ``colour`` and
+        ``background`` (RGB, 0 to 255).
 
     Raises
     ------
@@ -369,7 +397,9 @@ def sample_images(
         size = rng.uniform(7, 12, number)
         centre = size[:, None] + rng.random((number, 2)) * (32 - 2 * size)[:, None]
         background = rng.integers(0, 256, (number, 3))
-        colour = (background + rng.integers(80, 177, (number, 3))) % 256  # as far away in each channel, up or down
+        colour = (
+            background + rng.integers(80, 177, (number, 3))
+        ) % 256  # as far away in each channel, up or down
         files = _picture_files(rng, labels, centre, size, colour, background)
         splits[split] = {"img": files, "label": labels.tolist()}
         truth[split] = {
@@ -382,7 +412,8 @@ def sample_images(
     return splits, truth
 
 
-# What a picture can show, and two words for each, of which a caption takes one. The shapes are some of `_SHAPES`.
+# What a picture can show, and two words for each, of which a caption takes one. The shapes are some
+# of `_SHAPES`.
 _PHOTO_WORDS = {
     "shape": {
         "disc": ("disc", "circle"),
@@ -409,7 +440,11 @@ _PHOTO_WORDS = {
         "lower right": ("lower right", "bottom right"),
     },
     "size": {"small": ("small", "little"), "large": ("large", "big")},
-    "background": {"black": ("black", "dark"), "grey": ("grey", "dull"), "white": ("white", "bright")},
+    "background": {
+        "black": ("black", "dark"),
+        "grey": ("grey", "dull"),
+        "white": ("white", "bright"),
+    },
 }
 _PHOTO_COLOURS = {
     "red": (215, 30, 30), "orange": (245, 140, 20), "yellow": (235, 220, 40), "green": (30, 150, 50),
@@ -434,11 +469,11 @@ def sample_photos(
 ) -> tuple[dict[str, dict[str, list]], dict[str, dict[str, list[str]]]]:
     """Generate small pictures of one shape each with five captions, laid out as Flickr8k.
 
-    What a picture shows is drawn from 5 shapes, 8 colours, 5 places, 2 sizes and 3 backgrounds; no picture shows what
-    another one does before all 1,200 have been shown, so the splits have none in common by default. Each of the five
-    captions names all of it, in a sentence and an order of its own and with one of two words for each thing ("a small
-    red disc", "a little scarlet circle"). Place and size vary a little about what they are called; shading and noise tell
-    nothing.
+    What a picture shows is drawn from 5 shapes, 8 colours, 5 places, 2 sizes and 3 backgrounds; no
+    picture shows what another one does before all 1,200 have been shown, so the splits have none in
+    common by default. Each of the five captions names all of it, in a sentence and an order of its
+    own and with one of two words for each thing ("a small red disc", "a little scarlet circle").
+    Place and size vary a little about what they are called; shading and noise tell nothing.
 
     Parameters
     ----------
@@ -450,11 +485,12 @@ def sample_photos(
     Returns
     -------
     splits : dict of str to dict
-        For train, validation and test the columns ``image`` (a dict with the ``bytes`` of a PNG file of 32 x 32 pixels,
-        and ``path`` None) and ``caption_0`` to ``caption_4``; which sentence stands in which column is random.
+        For train, validation and test the columns ``image`` (a dict with the ``bytes`` of a PNG
+        file of 32 x 32 pixels, and ``path`` None) and ``caption_0`` to ``caption_4``; which
+        sentence stands in which column is random.
     truth : dict of str to dict
-        For train, validation and test, a name for each picture of its ``shape``, ``colour``, ``place``, ``size`` and
-        ``background``.
+        For train, validation and test, a name for each picture of its ``shape``, ``colour``,
+        ``place``, ``size`` and ``background``.
 
     Raises
     ------
@@ -469,16 +505,26 @@ def sample_photos(
     splits, truth = {}, {}
     for split, number in zip(("train", "validation", "test"), numbers, strict=True):
         shown = [combinations[next(order)] for _ in range(number)]
-        known = {thing: list(names) for thing, names in zip(_PHOTO_WORDS, zip(*shown, strict=True), strict=True)}
+        known = {
+            thing: list(names)
+            for thing, names in zip(_PHOTO_WORDS, zip(*shown, strict=True), strict=True)
+        }
         small = np.array([name == "small" for name in known["size"]])
         size = np.where(small, 4.5, 7.0) + rng.random(number)
         corner = np.array([_PHOTO_PLACES[name] for name in known["place"]])
         centre = size[:, None] + corner * (30 - 2 * size)[:, None] + 2 * rng.random((number, 2))
-        colour, background = (np.array([_PHOTO_COLOURS[name] for name in known[thing]]) for thing in ("colour", "background"))
+        colour, background = (
+            np.array([_PHOTO_COLOURS[name] for name in known[thing]])
+            for thing in ("colour", "background")
+        )
         labels = np.array([_SHAPES.index(name) for name in known["shape"]])
         columns = {"image": _picture_files(rng, labels, centre, size, colour, background)}
-        captions = [_photo_captions(rng, dict(zip(_PHOTO_WORDS, names, strict=True))) for names in shown]
-        columns |= {f"caption_{k}": list(column) for k, column in enumerate(zip(*captions, strict=True))}
+        captions = [
+            _photo_captions(rng, dict(zip(_PHOTO_WORDS, names, strict=True))) for names in shown
+        ]
+        columns |= {
+            f"caption_{k}": list(column) for k, column in enumerate(zip(*captions, strict=True))
+        }
         splits[split], truth[split] = columns, known
     return splits, truth
 
@@ -492,7 +538,8 @@ def _photo_captions(rng: np.random.Generator, shown: dict[str, str]) -> list[str
     return captions
 
 
-# Only sums, products, remainders and square roots of doubles below: they round the same on every machine.
+# Only sums, products, remainders and square roots of doubles below: they round the same on every
+# machine.
 
 
 def _picture_files(
@@ -522,7 +569,9 @@ def _smooth(rng: np.random.Generator, number: int) -> np.ndarray:
     return rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part
 
 
-def _covers(rng: np.random.Generator, labels: np.ndarray, centre: np.ndarray, size: np.ndarray) -> np.ndarray:
+def _covers(
+    rng: np.random.Generator, labels: np.ndarray, centre: np.ndarray, size: np.ndarray
+) -> np.ndarray:
     """How much of each pixel (number, 32, 32) the shape covers, from the pixel's distance to the shape's border."""
     cover = np.empty((len(labels), 32, 32))
     ways = rng.integers(0, 4, len(labels))  # of stripes and pairs
@@ -535,7 +584,9 @@ def _covers(rng: np.random.Generator, labels: np.ndarray, centre: np.ndarray, si
     return cover
 
 
-def _distance(shape: str, x: np.ndarray, y: np.ndarray, r: np.ndarray, way: np.ndarray) -> np.ndarray:
+def _distance(
+    shape: str, x: np.ndarray, y: np.ndarray, r: np.ndarray, way: np.ndarray
+) -> np.ndarray:
     """Distance of points from the border of a shape of half extent r, in pixels; negative inside."""
     middle = np.sqrt(x * x + y * y)
     box = np.maximum(abs(x), abs(y)) - r
@@ -562,9 +613,14 @@ def _distance(shape: str, x: np.ndarray, y: np.ndarray, r: np.ndarray, way: np.n
             return np.maximum(box, bars((x + np.where(way % 2, y, -y)) / np.sqrt(2), 0.4 * r))
         case "checker":
             columns, lines = bars(x, 0.5 * r), bars(y, 0.5 * r)
-            return np.maximum(box, np.minimum(np.maximum(columns, lines), np.maximum(-columns, -lines)))
+            return np.maximum(
+                box, np.minimum(np.maximum(columns, lines), np.maximum(-columns, -lines))
+            )
         case "two discs":
-            right, down = np.sqrt([1, 0, 0.5, 0.5])[way], (np.sqrt([0, 1, 0.5, 0.5]) * [1, 1, 1, -1])[way]
+            right, down = (
+                np.sqrt([1, 0, 0.5, 0.5])[way],
+                (np.sqrt([0, 1, 0.5, 0.5]) * [1, 1, 1, -1])[way],
+            )
             right, down = 0.56 * r * right, 0.56 * r * down
             ends = [(x - side * right) ** 2 + (y - side * down) ** 2 for side in (1, -1)]
             return np.sqrt(np.minimum(*ends)) - 0.44 * r
@@ -573,5 +629,7 @@ def _distance(shape: str, x: np.ndarray, y: np.ndarray, r: np.ndarray, way: np.n
 
 def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=0)  # compressed bytes differ between versions of zlib
+    Image.fromarray(pixels).save(
+        file, "PNG", compress_level=0
+    )  # compressed bytes differ between versions of zlib
     return file.getvalue()

@@ -51,7 +51,8 @@ def spiral(
     count : int
         Number of points N.
     noise : float, default 0.05
-        Standard deviation of Gaussian noise in every dimension, in units of the spiral's own per axis.
+        Standard deviation of Gaussian noise in every dimension, in units of the spiral's own per
+        axis.
     dimensions : int, default 50
         Of the space that the spiral is rotated into.
     start, stop : float
@@ -71,15 +72,21 @@ def spiral(
         If a number is out of range.
     """
     if count < 2 or dimensions < 2:
-        raise ValueError(f"count and dimensions must be at least 2, got count={count}, dimensions={dimensions}")
+        raise ValueError(
+            f"count and dimensions must be at least 2, got count={count}, dimensions={dimensions}"
+        )
     if noise < 0:
         raise ValueError(f"noise must be 0 or positive, got {noise}")
     if not 0 <= start < stop:
-        raise ValueError(f"start must be 0 or positive and below stop, got start={start}, stop={stop}")
+        raise ValueError(
+            f"start must be 0 or positive and below stop, got start={start}, stop={stop}"
+        )
     generator = torch.Generator().manual_seed(seed)
     t = start + (stop - start) * torch.rand(count, generator=generator)
     plane = torch.stack([t * t.cos(), t * t.sin()], dim=1) / _spread(start, stop)
-    lift = torch.linalg.qr(torch.randn(dimensions, 2, generator=torch.Generator().manual_seed(lift_seed)))[0]
+    lift = torch.linalg.qr(
+        torch.randn(dimensions, 2, generator=torch.Generator().manual_seed(lift_seed))
+    )[0]
     points = plane @ lift.T + noise * torch.randn(count, dimensions, generator=generator)
     return Spiral(t=t, plane=plane, points=points, lift=lift)
 
@@ -94,7 +101,8 @@ def _spread(start: float, stop: float) -> float:
 def curve_neighbours(t: Tensor, *, width: float, count: int = 16, seed: int = 0) -> Tensor:
     """Partners along the curve: for each point, some whose hidden number differs by at most `width`.
 
-    This needs the hidden number, as a record of who came after whom would give it; `space_neighbours` does without.
+    This needs the hidden number, as a record of who came after whom would give it;
+    `space_neighbours` does without.
 
     Parameters
     ----------
@@ -115,19 +123,24 @@ def curve_neighbours(t: Tensor, *, width: float, count: int = 16, seed: int = 0)
     Raises
     ------
     ValueError
-        If `t` is not (N,), `width` or `count` is not positive, or a point has no partner within `width`.
+        If `t` is not (N,), `width` or `count` is not positive, or a point has no partner within
+        `width`.
     """
     if t.dim() != 1 or not torch.isfinite(t).all():
         raise ValueError(f"t must have shape (N,) and be finite, got shape {tuple(t.shape)}")
     if width <= 0 or count < 1:
-        raise ValueError(f"width must be positive and count at least 1, got width={width}, count={count}")
+        raise ValueError(
+            f"width must be positive and count at least 1, got width={width}, count={count}"
+        )
     ordered, order = t.sort()
     low = torch.searchsorted(ordered, ordered - width)  # (N,) first partner, in the order of t
     high = torch.searchsorted(ordered, ordered + width, right=True)  # (N,) one past the last
     here = torch.arange(len(t))
     others = high - low - 1
     if (others == 0).any():
-        raise ValueError(f"width must reach another point from every point, got {width}: {int((others == 0).sum())} have none")
+        raise ValueError(
+            f"width must reach another point from every point, got {width}: {int((others == 0).sum())} have none"
+        )
     u = torch.rand(len(t), count, generator=torch.Generator().manual_seed(seed))
     pick = low[:, None] + (u * others[:, None]).long().clamp(max=others[:, None] - 1)
     pick += pick >= here[:, None]  # step over the point itself
@@ -157,6 +170,10 @@ def space_neighbours(points: Tensor, *, count: int = 16) -> Tensor:
         If `points` is not (N, D) or has no `count` others.
     """
     if points.dim() != 2 or not 1 <= count < len(points):
-        raise ValueError(f"points must have shape (N, D) with N above count, got {tuple(points.shape)} and count={count}")
+        raise ValueError(
+            f"points must have shape (N, D) with N above count, got {tuple(points.shape)} and count={count}"
+        )
     search = NearestNeighbors(n_neighbors=count).fit(points.detach().cpu().numpy())
-    return torch.from_numpy(search.kneighbors(return_distance=False))  # without arguments, a point is not its own neighbour
+    return torch.from_numpy(
+        search.kneighbors(return_distance=False)
+    )  # without arguments, a point is not its own neighbour

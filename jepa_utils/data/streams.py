@@ -45,7 +45,7 @@ STREAMS: dict[str, StreamSpec] = {
         repo=Repo("HuggingFaceFW/fineweb-edu", "87f09149ef4734204d70ed1d046ddc9ca3f2b8f9"),
         folder="sample/10BT",
         column="text",
-    ),
+    )
 }
 
 
@@ -54,15 +54,17 @@ def stream_data(
 ) -> datasets.IterableDataset:
     """Read a data set that is too large to load, row by row, from the mirror or else over the network.
 
-    Shards are opened one after the other as the rows are asked for, and only a part of one is in memory.
-    The shards of a mirror are not compared with their checksums, which would mean reading all of them first.
+    Shards are opened one after the other as the rows are asked for, and only a part of one is in
+    memory. The shards of a mirror are not compared with their checksums, which would mean reading
+    all of them first.
 
     Parameters
     ----------
     name : str
         One of `STREAMS`.
     rank, world_size : int
-        This process and the number of processes: each gets rows of its own, and together they get all.
+        This process and the number of processes: each gets rows of its own, and together they get
+        all.
     source : {None, "mirror", "hub"}
         None tries them in this order; a name forces one. There is no sample.
 
@@ -86,9 +88,13 @@ def stream_data(
     if name not in STREAMS:
         raise ValueError(f"name must be one of {', '.join(sorted(STREAMS))}; got {name!r}")
     if source not in (None, "mirror", "hub"):
-        raise ValueError(f"source must be None, 'mirror' or 'hub' (a stream has no sample); got {source!r}")
+        raise ValueError(
+            f"source must be None, 'mirror' or 'hub' (a stream has no sample); got {source!r}"
+        )
     if not 0 <= rank < world_size:
-        raise ValueError(f"rank must be from 0 to world_size - 1; got rank {rank} with world_size {world_size}")
+        raise ValueError(
+            f"rank must be from 0 to world_size - 1; got rank {rank} with world_size {world_size}"
+        )
     spec = STREAMS[name]
     shards, reasons = first_source(
         name,
@@ -107,7 +113,8 @@ def stream_data(
     from datasets.distributed import split_dataset_by_node
     from datasets.io.generator import GeneratorDatasetInputStream
 
-    # IterableDataset.from_generator, but with a folder for the lock that it takes, for it would be in the user's home.
+    # IterableDataset.from_generator, but with a folder for the lock that it takes, for it would be
+    # in the user's home.
     with tempfile.TemporaryDirectory() as scratch:
         stream = GeneratorDatasetInputStream(
             generator=_shard_rows,
@@ -138,8 +145,12 @@ def _hub_shards(spec: StreamSpec) -> list[str]:
             repo.name, spec.folder, revision=repo.revision, repo_type=repo.kind
         )
         shards = sorted(file.path for file in files if file.path.endswith(".parquet"))
-    except Exception as error:  # the library passes on those of its HTTP libraries, which differ by version
-        raise PassedOverError(f"the hub does not list the shards ({plain_reason(error)})") from error
+    except (
+        Exception
+    ) as error:  # the library passes on those of its HTTP libraries, which differ by version
+        raise PassedOverError(
+            f"the hub does not list the shards ({plain_reason(error)})"
+        ) from error
     if not shards:
         raise PassedOverError(f"no shard in {repo.name}/{spec.folder} on the hub")
     return [f"hf://{repo.kind}s/{repo.name}@{repo.revision}/{path}" for path in shards]
@@ -151,6 +162,10 @@ def _shard_rows(shards: list[str], column: str) -> Iterator[dict[str, str]]:
 
     for shard in shards:
         remote = shard.startswith("hf://")
-        with HfFileSystem(endpoint=endpoint(), token=False).open(shard) if remote else open(shard, "rb") as file:
+        with (
+            HfFileSystem(endpoint=endpoint(), token=False).open(shard)
+            if remote
+            else open(shard, "rb") as file
+        ):
             for batch in parquet.ParquetFile(file).iter_batches(batch_size=1000, columns=[column]):
                 yield from batch.to_pylist()

@@ -1,7 +1,7 @@
 """From a text to tokens, vocabulary, training pairs, and word classes to measure embeddings by.
 
-The tokeniser, the vocabulary and the pairs are those of S. Czinner, "A Small JEPA Word Embedding Model" (2026).
-"""
+The tokeniser, the vocabulary and the pairs are those of S. Czinner, "A Small JEPA Word Embedding
+Model" (2026)."""
 
 import re
 from collections import Counter
@@ -45,9 +45,8 @@ class Vocabulary:
         How often each occurs in the corpus; for ``<unk>`` the number of tokens it stands for.
 
     Source
-    ------
-    Czinner (2026), "Preparing The Data". The document's text says "below 5", its code keeps counts of 25 and more.
-    """
+    ------ Czinner (2026), "Preparing The Data". The document's text says "below 5", its code keeps
+    counts of 25 and more."""
 
     words: tuple[str, ...]
     counts: tuple[int, ...]
@@ -152,7 +151,8 @@ def context_windows(ids: Sequence[int], size: int) -> tuple[torch.Tensor, torch.
     return windows[:, :size], windows[:, size]
 
 
-# Words of speaker headings that are no names though running text capitalises them in one edition or another.
+# Words of speaker headings that are no names though running text capitalises them in one edition or
+# another.
 _NO_NAMES = frozenset(
     """
     king queen prince princess duke duchess dauphin earl count countess lord lords lady ladies knight knights sir
@@ -178,9 +178,8 @@ def _is_capitals(line: str) -> bool:
 def _headings_and_speech(text: str) -> tuple[list[str], list[str]]:
     """Separate speaker headings from the lines of running text.
 
-    Two layouts are known: ``ROMEO<tab>But, soft!``, where a long heading may begin on the lines before, and
-    ``ROMEO.`` on a line of its own with the speech below it.
-    """
+    Two layouts are known: ``ROMEO<tab>But, soft!``, where a long heading may begin on the lines
+    before, and ``ROMEO.`` on a line of its own with the speech below it."""
     headings, speech = [], []
     pending = ""  # capitals on lines of their own: the start of a heading if a tab follows
     lines = text.splitlines()
@@ -203,10 +202,10 @@ def _headings_and_speech(text: str) -> tuple[list[str], list[str]]:
 def speaker_names(text: str) -> Counter[str]:
     """Find the names of the characters in the speaker headings of plays.
 
-    A word of a heading counts as a name unless it is a title, a role or a stage word, a Roman numeral, or
-    follows "of" (``BISHOP OF ELY``), or running text writes it in lower case more than once in seven
-    times, which leaves out names that are also common nouns, such as Bottom or Moth. Who speaks under the
-    name of a place, such as York or Kent, is a character.
+    A word of a heading counts as a name unless it is a title, a role or a stage word, a Roman
+    numeral, or follows "of" (``BISHOP OF ELY``), or running text writes it in lower case more than
+    once in seven times, which leaves out names that are also common nouns, such as Bottom or Moth.
+    Who speaks under the name of a place, such as York or Kent, is a character.
 
     Parameters
     ----------
@@ -225,8 +224,11 @@ def speaker_names(text: str) -> Counter[str]:
         names.update(re.findall(r"[^\W\d_]+", words))
     body = " ".join(speech)
     lower = Counter(re.findall(r"\b[^\W\d_A-Z][^\W\d_]*", body))
-    # Verse and sentences begin with a capital, so a capital tells something only after a word or a comma.
-    capitalised = Counter(word.lower() for word in re.findall(r"(?<=[a-z,;] )[^\W\d_a-z][^\W\d_A-Z]+", body))
+    # Verse and sentences begin with a capital, so a capital tells something only after a word or a
+    # comma.
+    capitalised = Counter(
+        word.lower() for word in re.findall(r"(?<=[a-z,;] )[^\W\d_a-z][^\W\d_A-Z]+", body)
+    )
     return Counter(
         {
             name: count
@@ -239,8 +241,9 @@ def speaker_names(text: str) -> Counter[str]:
     )
 
 
-# Closed lists of words that are nearly always of their class in these plays. Left out because they are often something
-# else: "her" (object and possessive), "one", "to", "for", "arm" and "arms", "back", "art", "need".
+# Closed lists of words that are nearly always of their class in these plays. Left out because they
+# are often something else: "her" (object and possessive), "one", "to", "for", "arm" and "arms",
+# "back", "art", "need".
 _CLOSED_CLASSES = {
     "personal pronouns": "i me thou thee ye you he him she it we us they them",
     "possessives": "my mine thy thine his its our ours your yours their theirs",
@@ -275,12 +278,15 @@ def word_classes(text: str, vocabulary: Vocabulary) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        Class name to its words, by falling count. Only words of the vocabulary, each in at most one class; a
-        class with fewer than 4 words is left out.
+        Class name to its words, by falling count. Only words of the vocabulary, each in at most one
+        class; a class with fewer than 4 words is left out.
     """
     classes = {name: words.split() for name, words in _CLOSED_CLASSES.items()}
     taken = {word for words in classes.values() for word in words}
     classes = {"character names": speaker_names(text).keys() - taken, **classes}
     position = {word: index for index, word in enumerate(vocabulary.words)}
-    found = {name: sorted(position.keys() & set(words), key=position.get) for name, words in classes.items()}
+    found = {
+        name: sorted(position.keys() & set(words), key=position.get)
+        for name, words in classes.items()
+    }
     return {name: words for name, words in found.items() if len(words) >= 4}

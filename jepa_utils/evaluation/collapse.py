@@ -13,11 +13,19 @@ __all__ = ["CollapseReport", "collapse_report", "effective_rank", "isotropy"]
 
 
 def _check_embeddings(embeddings: Tensor) -> Tensor:
-    if not isinstance(embeddings, Tensor) or embeddings.dim() != 2 or min(embeddings.shape, default=0) == 0:
-        got = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+    if (
+        not isinstance(embeddings, Tensor)
+        or embeddings.dim() != 2
+        or min(embeddings.shape, default=0) == 0
+    ):
+        got = (
+            tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+        )
         raise ValueError(f"embeddings must be a tensor of shape (N, D), got {got}")
     if len(embeddings) < 2:
-        raise ValueError(f"embeddings needs at least 2 samples, got shape {tuple(embeddings.shape)}")
+        raise ValueError(
+            f"embeddings needs at least 2 samples, got shape {tuple(embeddings.shape)}"
+        )
     if not torch.isfinite(embeddings).all():
         raise ValueError("embeddings must be finite, got NaN or infinity")
     return embeddings.detach().cpu().double()  # not every accelerator has double precision
@@ -36,7 +44,8 @@ def effective_rank(embeddings: Tensor) -> float:
     Returns
     -------
     float
-        Between 1 (a line) and min(N - 1, D) (equal spread in every direction); 0 where all embeddings are equal.
+        Between 1 (a line) and min(N - 1, D) (equal spread in every direction); 0 where all
+        embeddings are equal.
 
     Raises
     ------
@@ -65,8 +74,9 @@ def isotropy(embeddings: Tensor) -> float:
     Returns
     -------
     float
-        ``(sum l)**2 / (D sum l**2)`` of the eigenvalues l: from 1/D (a line) to 1 (equal spread in every direction); 0 where
-        all embeddings are equal. It is blind to scale, and to shape beyond second moments.
+        ``(sum l)**2 / (D sum l**2)`` of the eigenvalues l: from 1/D (a line) to 1 (equal spread in
+        every direction); 0 where all embeddings are equal. It is blind to scale, and to shape
+        beyond second moments.
 
     Raises
     ------
@@ -134,13 +144,14 @@ def collapse_report(embeddings: Tensor, *, num_slices: int = 512, seed: int = 0)
         If `embeddings` is not a finite (N, D) tensor with N >= 2, or `num_slices` is below 1.
 
     Notes
-    -----
-    Describes the samples of this process; it makes no collective call, so any one process may call it.
-    """
+    ----- Describes the samples of this process; it makes no collective call, so any one process may
+    call it."""
     x = _check_embeddings(embeddings)
     if num_slices < 1:
         raise ValueError(f"num_slices must be at least 1, got {num_slices}")
-    directions = torch.randn(x.shape[1], num_slices, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+    directions = torch.randn(
+        x.shape[1], num_slices, generator=torch.Generator().manual_seed(seed), dtype=x.dtype
+    )
     directions = directions / directions.norm(dim=0)
     std = x.std(dim=0)
     return CollapseReport(

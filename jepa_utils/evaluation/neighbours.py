@@ -47,21 +47,32 @@ def nearest_neighbours(
         raise ValueError(f"k must be between 1 and V - 1 = {len(x) - 1}, got {k}")
     queries = np.asarray(queries, dtype=np.int64)
     if queries.size and not (0 <= queries.min() and queries.max() < len(x)):
-        raise ValueError(f"queries must lie between 0 and {len(x) - 1}, got {queries.min()} to {queries.max()}")
-    distances, found = NearestNeighbors(n_neighbors=k + 1, metric=metric, algorithm="brute").fit(x).kneighbors(x[queries])
-    # The query is usually its own first neighbour, but not where another row is identical: drop it wherever it stands.
+        raise ValueError(
+            f"queries must lie between 0 and {len(x) - 1}, got {queries.min()} to {queries.max()}"
+        )
+    distances, found = (
+        NearestNeighbors(n_neighbors=k + 1, metric=metric, algorithm="brute")
+        .fit(x)
+        .kneighbors(x[queries])
+    )
+    # The query is usually its own first neighbour, but not where another row is identical: drop it
+    # wherever it stands.
     others = found != queries[:, None]
     others[others.all(axis=1), -1] = False
     return found[others].reshape(-1, k), distances[others].reshape(-1, k)
 
 
 def neighbour_purity(
-    embeddings: np.ndarray, classes: Mapping[str, Sequence[int]], *, k: int = 5, metric: str = "euclidean"
+    embeddings: np.ndarray,
+    classes: Mapping[str, Sequence[int]],
+    *,
+    k: int = 5,
+    metric: str = "euclidean",
 ) -> dict[str, float]:
     """Share of the k nearest neighbours that belong to the same class, for each class.
 
-    Neighbours are sought among all rows, also those of no class: they count as misses. A random ranking therefore scores the
-    base rate (size - 1) / (V - 1), see `base_rate`.
+    Neighbours are sought among all rows, also those of no class: they count as misses. A random
+    ranking therefore scores the base rate (size - 1) / (V - 1), see `base_rate`.
 
     Parameters
     ----------

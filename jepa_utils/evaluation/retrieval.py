@@ -15,7 +15,11 @@ _CHUNK = 2**23
 
 
 def recall_at_k(
-    queries: Tensor, keys: Tensor, *, ks: Sequence[int] = (1, 5, 10), positives: Tensor | None = None
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    positives: Tensor | None = None,
 ) -> dict[int, float]:
     """Share of queries with a right key among the k most similar ones, by cosine.
 
@@ -24,25 +28,26 @@ def recall_at_k(
     queries : Tensor, shape (N, D)
         What is looked for.
     keys : Tensor, shape (N, D)
-        The gallery. Row i is the right answer to query i; chance is k / N. With `positives` there may be another number of
-        keys, (M, D).
+        The gallery. Row i is the right answer to query i; chance is k / N. With `positives` there
+        may be another number of keys, (M, D).
     ks : sequence of int, default (1, 5, 10)
         Sizes of the list looked at.
     positives : Tensor of bool, shape (N, M), optional
-        Which keys are right answers to which query, where that is not the diagonal; one of them among the first k is enough.
-        Chance for a query with R right keys is ``1 - C(M - R, k) / C(M, k)``. For the way back give the transpose.
+        Which keys are right answers to which query, where that is not the diagonal; one of them
+        among the first k is enough. Chance for a query with R right keys is ``1 - C(M - R, k) /
+        C(M, k)``. For the way back give the transpose.
 
     Returns
     -------
     dict of int to float
-        Recall between 0 and 1 for each k. Ties count with the chance that a random order puts a right one among the first k,
-        so a collapsed encoder scores the chance level.
+        Recall between 0 and 1 for each k. Ties count with the chance that a random order puts a
+        right one among the first k, so a collapsed encoder scores the chance level.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a value is not finite, a k is not between 1 and the number of keys, or `positives` leaves a query
-        without a right key.
+        If shapes do not fit, a value is not finite, a k is not between 1 and the number of keys, or
+        `positives` leaves a query without a right key.
 
     Examples
     --------
@@ -55,25 +60,46 @@ def recall_at_k(
     >>> recall_at_k(captions, images, ks=(1,), positives=positives.T)
     {1: 1.0}
     """
-    fits = queries.dim() == keys.dim() == 2 and queries.shape[1] == keys.shape[1] and min(len(queries), len(keys)) > 0
+    fits = (
+        queries.dim() == keys.dim() == 2
+        and queries.shape[1] == keys.shape[1]
+        and min(len(queries), len(keys)) > 0
+    )
     if not fits or (positives is None and len(queries) != len(keys)):
         wanted = "one shape (N, D)" if positives is None else "shapes (N, D) and (M, D)"
-        raise ValueError(f"queries and keys must have {wanted}, got {tuple(queries.shape)} and {tuple(keys.shape)}")
+        raise ValueError(
+            f"queries and keys must have {wanted}, got {tuple(queries.shape)} and {tuple(keys.shape)}"
+        )
     for name, x in (("queries", queries), ("keys", keys)):
         if not torch.isfinite(x).all():
             raise ValueError(f"{name} must be finite, got NaN or infinity")
     if len(ks) == 0 or not all(k == int(k) and 1 <= k <= len(keys) for k in ks):
-        raise ValueError(f"ks must be numbers between 1 and {'N' if positives is None else 'M'} = {len(keys)}, got {tuple(ks)}")
+        raise ValueError(
+            f"ks must be numbers between 1 and {'N' if positives is None else 'M'} = {len(keys)}, got {tuple(ks)}"
+        )
     if positives is None:
         positives = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
-    elif not isinstance(positives, Tensor) or positives.dtype != torch.bool or positives.shape != (len(queries), len(keys)):
-        got = f"{positives.dtype}, {tuple(positives.shape)}" if isinstance(positives, Tensor) else type(positives).__name__
-        raise ValueError(f"positives must be a boolean tensor of shape {(len(queries), len(keys))}, got {got}")
+    elif (
+        not isinstance(positives, Tensor)
+        or positives.dtype != torch.bool
+        or positives.shape != (len(queries), len(keys))
+    ):
+        got = (
+            f"{positives.dtype}, {tuple(positives.shape)}"
+            if isinstance(positives, Tensor)
+            else type(positives).__name__
+        )
+        raise ValueError(
+            f"positives must be a boolean tensor of shape {(len(queries), len(keys))}, got {got}"
+        )
     elif not positives.any(dim=1).all():
         raise ValueError("positives must name a right key of every query, got one without")
     queries, keys = (F.normalize(x.detach().double(), dim=1) for x in (queries, keys))
     rows = max(1, _CHUNK // len(keys))
-    counts = [_counts(part @ keys.T, right) for part, right in zip(queries.split(rows), positives.split(rows))]
+    counts = [
+        _counts(part @ keys.T, right)
+        for part, right in zip(queries.split(rows), positives.split(rows))
+    ]
     closer, tied, right = (torch.cat(column) for column in zip(*counts))
     return {k: float(_hit_chance(k - closer, tied, right).mean()) for k in ks}
 
@@ -90,7 +116,9 @@ def _hit_chance(places: Tensor, tied: Tensor, right: Tensor) -> Tensor:
     """Chance that one of the `right` keys among those `tied` gets one of the first `places` of a random order."""
     places = places.clamp(min=0)
     miss = torch.ones(len(tied), dtype=torch.float64, device=tied.device)
-    for i in range(int(right.max())):  # place the right ones one after another, each behind the first places
+    for i in range(
+        int(right.max())
+    ):  # place the right ones one after another, each behind the first places
         behind = (tied - places - i).clamp(min=0) / (tied - i).double()
         miss = torch.where(i < right, miss * behind, miss)
     return 1 - miss

@@ -14,7 +14,14 @@ from torch import nn
 from jepa_utils.files import write_whole
 from jepa_utils.models.vit import ViT
 
-__all__ = ["CheckpointError", "load_encoder", "load_weights", "read_card", "save_encoder", "save_weights"]
+__all__ = [
+    "CheckpointError",
+    "load_encoder",
+    "load_weights",
+    "read_card",
+    "save_encoder",
+    "save_weights",
+]
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -70,7 +77,9 @@ def load_encoder(path: Path | str) -> tuple[ViT, dict[str, Any]]:
     try:
         encoder = ViT(**card["encoder"])
     except (KeyError, TypeError, ValueError) as problem:
-        raise CheckpointError(f"{_card_path(path).name} is no model card of a ViT: {type(problem).__name__} {problem}") from problem
+        raise CheckpointError(
+            f"{_card_path(path).name} is no model card of a ViT: {type(problem).__name__} {problem}"
+        ) from problem
     return load_weights(encoder, path)
 
 
@@ -97,7 +106,15 @@ def save_weights(network: nn.Module, path: Path | str, card: Mapping[str, Any]) 
     except (TypeError, ValueError) as problem:
         raise ValueError(f"card must hold what JSON can, got {problem}") from problem
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}))
+    write_whole(
+        path,
+        save(
+            {
+                name: tensor.detach().cpu().contiguous()
+                for name, tensor in network.state_dict().items()
+            }
+        ),
+    )
     write_whole(_card_path(path), text.encode())
 
 
@@ -134,7 +151,9 @@ def load_weights(network: Network, path: Path | str) -> tuple[Network, dict[str,
         raise CheckpointError(f"{path.name} is damaged: {problem}") from problem
     except RuntimeError as problem:
         lines = [line.strip() for line in str(problem).splitlines()]
-        raise CheckpointError(f"{path.name} holds other weights than the network has: {' '.join(lines[1:3])}") from problem
+        raise CheckpointError(
+            f"{path.name} holds other weights than the network has: {' '.join(lines[1:3])}"
+        ) from problem
     return network.eval(), card
 
 
@@ -165,7 +184,9 @@ def read_card(path: Path | str) -> dict[str, Any]:
     except ValueError as problem:
         raise CheckpointError(f"{_card_path(path).name} is no model card: {problem}") from problem
     if not isinstance(card, dict):
-        raise CheckpointError(f"{_card_path(path).name} is no model card: it holds a {type(card).__name__}")
+        raise CheckpointError(
+            f"{_card_path(path).name} is no model card: it holds a {type(card).__name__}"
+        )
     return card
 
 

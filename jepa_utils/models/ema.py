@@ -28,9 +28,8 @@ class EMA(nn.Module):
         If `decay` is outside 0 to 1.
 
     References
-    ----------
-    Grill et al., "Bootstrap your own latent", arXiv 2006.07733; as the target encoder of I-JEPA, arXiv 2301.08243.
-    """
+    ---------- Grill et al., "Bootstrap your own latent", arXiv 2006.07733; as the target encoder of
+    I-JEPA, arXiv 2301.08243."""
 
     def __init__(self, network: nn.Module, decay: float = 0.99):
         super().__init__()
@@ -57,14 +56,20 @@ class EMA(nn.Module):
         Raises
         ------
         ValueError
-            If `network` has other parameters or buffers than the average, or `decay` is outside 0 to 1; nothing moves then.
+            If `network` has other parameters or buffers than the average, or `decay` is outside 0
+            to 1; nothing moves then.
         """
         decay = self.decay if decay is None else self._check(decay)
         ours, theirs = self.average.state_dict(keep_vars=True), network.state_dict(keep_vars=True)
-        shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (ours, theirs)]
+        shapes = [
+            {name: tuple(tensor.shape) for name, tensor in state.items()}
+            for state in (ours, theirs)
+        ]
         if shapes[0] != shapes[1]:
             odd = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))[:3]
-            raise ValueError(f"network must have the parameters and buffers of the average, got differences in {odd}")
+            raise ValueError(
+                f"network must have the parameters and buffers of the average, got differences in {odd}"
+            )
         for name, tensor in ours.items():
             if isinstance(tensor, nn.Parameter):
                 tensor.lerp_(theirs[name].to(tensor), 1 - decay)

@@ -24,9 +24,15 @@ class MLP(nn.Sequential):
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, *, layers: int = 2):
-        for name, value in dict(inputs=inputs, hidden=hidden, outputs=outputs, layers=layers).items():
+        for name, value in dict(
+            inputs=inputs, hidden=hidden, outputs=outputs, layers=layers
+        ).items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         widths = [inputs, *[hidden] * layers]
-        body = [part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Linear(a, b), nn.GELU())]
+        body = [
+            part
+            for a, b in zip(widths, widths[1:], strict=False)
+            for part in (nn.Linear(a, b), nn.GELU())
+        ]
         super().__init__(*body, nn.Linear(hidden, outputs))

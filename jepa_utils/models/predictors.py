@@ -13,7 +13,8 @@ __all__ = ["PatchPredictor"]
 class PatchPredictor(nn.Module):
     """Predict the embeddings of hidden patches: a narrow transformer over the context and one mask token per hidden patch.
 
-    A mask token is one learned vector, the same for all, plus the position of the patch it asks for.
+    A mask token is one learned vector, the same for all, plus the position of the patch it asks
+    for.
 
     Parameters
     ----------
@@ -36,10 +37,8 @@ class PatchPredictor(nn.Module):
         If a size is out of range.
 
     Source
-    ------
-    Assran et al., arXiv 2301.08243, section 3. There each target block is predicted on its own; here all of an image's blocks
-    are asked for at once, at about half the cost.
-    """
+    ------ Assran et al., arXiv 2301.08243, section 3. There each target block is predicted on its
+    own; here all of an image's blocks are asked for at once, at about half the cost."""
 
     def __init__(
         self,
@@ -53,7 +52,9 @@ class PatchPredictor(nn.Module):
     ):
         super().__init__()
         if dimensions < 1 or layers < 1:
-            raise ValueError(f"dimensions and layers must be at least 1, got {dimensions} and {layers}")
+            raise ValueError(
+                f"dimensions and layers must be at least 1, got {dimensions} and {layers}"
+            )
         if outputs is not None and outputs < 1:
             raise ValueError(f"outputs must be at least 1, got {outputs}")
         self.outputs = dimensions if outputs is None else outputs
@@ -87,7 +88,12 @@ class PatchPredictor(nn.Module):
         ValueError
             If shapes do not fit.
         """
-        if context.dim() != 3 or context.shape[:2] != seen.shape or wanted.dim() != 2 or len(wanted) != len(seen):
+        if (
+            context.dim() != 3
+            or context.shape[:2] != seen.shape
+            or wanted.dim() != 2
+            or len(wanted) != len(seen)
+        ):
             raise ValueError(
                 f"context must be (B, K, D), seen (B, K) and wanted (B, T), got {tuple(context.shape)}, {tuple(seen.shape)} "
                 f"and {tuple(wanted.shape)}"

@@ -31,20 +31,27 @@ class WindowEncoder(nn.Module):
     def __init__(self, words: nn.Embedding, *, window: int, hidden: int):
         super().__init__()
         if window < 1 or hidden < 1:
-            raise ValueError(f"window and hidden must be at least 1, got window={window}, hidden={hidden}")
+            raise ValueError(
+                f"window and hidden must be at least 1, got window={window}, hidden={hidden}"
+            )
         self.words = words
         dimensions = words.embedding_dim
-        self.mix = nn.Sequential(nn.Linear(window * dimensions, hidden), nn.GELU(), nn.Linear(hidden, dimensions))
+        self.mix = nn.Sequential(
+            nn.Linear(window * dimensions, hidden), nn.GELU(), nn.Linear(hidden, dimensions)
+        )
 
     def forward(self, context: Tensor) -> Tensor:
         """Word ids (B, W), oldest first, to embeddings (B, D)."""
-        return self.mix(torch.flatten(self.words(context), start_dim=1))  # (B, W, D) -> (B, W*D) -> (B, D)
+        return self.mix(
+            torch.flatten(self.words(context), start_dim=1)
+        )  # (B, W, D) -> (B, W*D) -> (B, D)
 
 
 class TextEncoder(nn.Module):
     """Transformer encoder of token sequences: visible tokens only, pooled to one embedding by their mean.
 
-    Every visible token sees every other visible token, before and after it; hidden tokens are seen by none and not pooled.
+    Every visible token sees every other visible token, before and after it; hidden tokens are seen
+    by none and not pooled.
 
     Parameters
     ----------
@@ -97,7 +104,8 @@ class TextEncoder(nn.Module):
         self.positions.weight.data.mul_(token_std)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(dimensions, heads, 4 * dimensions, dropout, batch_first=True) for _ in range(layers)
+            nn.TransformerEncoderLayer(dimensions, heads, 4 * dimensions, dropout, batch_first=True)
+            for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dimensions)
 
@@ -143,10 +151,14 @@ class TextEncoder(nn.Module):
                 f"{tuple(visible.shape)} of {visible.dtype}"
             )
         if ids.shape[1] > self.positions.num_embeddings:
-            raise ValueError(f"ids must have at most max_length = {self.positions.num_embeddings} columns, got {ids.shape[1]}")
+            raise ValueError(
+                f"ids must have at most max_length = {self.positions.num_embeddings} columns, got {ids.shape[1]}"
+            )
         empty = (~visible.any(dim=1)).nonzero().flatten().tolist()
         if empty:
-            raise ValueError(f"visible must show at least one token of every row, got none in rows {empty[:8]}")
+            raise ValueError(
+                f"visible must show at least one token of every row, got none in rows {empty[:8]}"
+            )
 
 
 class TextDecoder(nn.Module):
@@ -190,7 +202,9 @@ class TextDecoder(nn.Module):
         """The likeliest next token, `length` times: token ids (B, length) for embeddings (B, D), never one of `without`."""
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}")
-        ids = embeddings.new_full((len(embeddings), 1), self.tokens.num_embeddings - 1, dtype=torch.int64)
+        ids = embeddings.new_full(
+            (len(embeddings), 1), self.tokens.num_embeddings - 1, dtype=torch.int64
+        )
         state, told = None, self.read(embeddings).unsqueeze(1)  # (B, 1, W)
         written = []
         for _ in range(length):

@@ -14,7 +14,8 @@ __all__ = ["CrossPredictor", "ImageHead", "QueryPredictor"]
 class ImageHead(nn.Sequential):
     """One embedding from the visual tokens of an image: each is made narrow, all side by side go through a hidden layer.
 
-    The place of a token is the place of its numbers, so where something lies is not lost, as it is in a mean of tokens.
+    The place of a token is the place of its numbers, so where something lies is not lost, as it is
+    in a mean of tokens.
 
     Maps tokens (B, K, D) to embeddings (B, E).
 
@@ -40,20 +41,35 @@ class ImageHead(nn.Sequential):
     """
 
     def __init__(
-        self, places: int, dimensions: int, *, width: int = 16, hidden: int = 256, embedding: int = 128, dropout: float = 0.0
+        self,
+        places: int,
+        dimensions: int,
+        *,
+        width: int = 16,
+        hidden: int = 256,
+        embedding: int = 128,
+        dropout: float = 0.0,
     ):
-        for name, value in dict(places=places, dimensions=dimensions, width=width, hidden=hidden, embedding=embedding).items():
+        for name, value in dict(
+            places=places, dimensions=dimensions, width=width, hidden=hidden, embedding=embedding
+        ).items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        narrow = [nn.LayerNorm(dimensions), nn.Linear(dimensions, width), nn.Flatten(), nn.GELU(), nn.Dropout(dropout)]
+        narrow = [
+            nn.LayerNorm(dimensions),
+            nn.Linear(dimensions, width),
+            nn.Flatten(),
+            nn.GELU(),
+            nn.Dropout(dropout),
+        ]
         super().__init__(*narrow, MLP(width * places, hidden, embedding, layers=1))
 
 
 class CrossPredictor(nn.Module):
     """Predict hidden visual tokens from the visible ones and a text: visual tokens ask, words answer.
 
-    In each layer all visual tokens look at each other, before and after (self-attention), then at the words
-    (cross-attention: queries from visual tokens, keys and values from words).
+    In each layer all visual tokens look at each other, before and after (self-attention), then at
+    the words (cross-attention: queries from visual tokens, keys and values from words).
 
     Parameters
     ----------
@@ -91,19 +107,27 @@ class CrossPredictor(nn.Module):
         heads: int = 3,
     ):
         super().__init__()
-        _check_sizes(width, heads, dimensions=dimensions, word_dimensions=word_dimensions, layers=layers)
+        _check_sizes(
+            width, heads, dimensions=dimensions, word_dimensions=word_dimensions, layers=layers
+        )
         self.dimensions, self.grid = dimensions, grid
         self.read, self.read_words = nn.Linear(dimensions, width), nn.Linear(word_dimensions, width)
         self.mask_token, self.no_text = (nn.Parameter(0.02 * torch.randn(width)) for _ in range(2))
         self.register_buffer("positions", position_grid(width, *grid), persistent=False)
         settings = dict(nhead=heads, dim_feedforward=4 * width, dropout=0.0, activation="gelu")
         self.layers = nn.ModuleList(
-            nn.TransformerDecoderLayer(width, **settings, batch_first=True, norm_first=True) for _ in range(layers)
+            nn.TransformerDecoderLayer(width, **settings, batch_first=True, norm_first=True)
+            for _ in range(layers)
         )
         self.norm, self.write = nn.LayerNorm(width), nn.Linear(width, dimensions)
 
     def forward(
-        self, context: Tensor, seen: Tensor, wanted: Tensor, words: Tensor | None = None, visible: Tensor | None = None
+        self,
+        context: Tensor,
+        seen: Tensor,
+        wanted: Tensor,
+        words: Tensor | None = None,
+        visible: Tensor | None = None,
     ) -> Tensor:
         """Predict the tokens at the wanted places.
 
@@ -130,7 +154,12 @@ class CrossPredictor(nn.Module):
             If shapes do not fit, one of `words` and `visible` is missing, or a row has no word.
         """
         shape = (*seen.shape, self.dimensions)
-        if seen.dim() != 2 or context.shape != shape or wanted.dim() != 2 or len(wanted) != len(seen):
+        if (
+            seen.dim() != 2
+            or context.shape != shape
+            or wanted.dim() != 2
+            or len(wanted) != len(seen)
+        ):
             raise ValueError(
                 f"context must be (B, K, {self.dimensions}), seen (B, K) and wanted (B, T), got {tuple(context.shape)}, {tuple(seen.shape)} "
                 f"and {tuple(wanted.shape)}"
@@ -150,8 +179,8 @@ class CrossPredictor(nn.Module):
 class QueryPredictor(nn.Module):
     """Predict the embedding of a text from visual tokens and a question about them.
 
-    One transformer over visual tokens and the question's words, in which every token sees every other one; the prediction is
-    read from their mean.
+    One transformer over visual tokens and the question's words, in which every token sees every
+    other one; the prediction is read from their mean.
 
     Parameters
     ----------
@@ -178,9 +207,8 @@ class QueryPredictor(nn.Module):
         If a size is out of range.
 
     Source
-    ------
-    Chen et al., "VL-JEPA", arXiv 2512.10942. There the predictor comes from a language model; here it is small and new.
-    """
+    ------ Chen et al., "VL-JEPA", arXiv 2512.10942. There the predictor comes from a language
+    model; here it is small and new."""
 
     def __init__(
         self,
@@ -204,11 +232,14 @@ class QueryPredictor(nn.Module):
         self.register_buffer("positions", position_grid(width, *grid), persistent=False)
         settings = dict(nhead=heads, dim_feedforward=2 * width, dropout=dropout, activation="gelu")
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, **settings, batch_first=True, norm_first=True) for _ in range(layers)
+            nn.TransformerEncoderLayer(width, **settings, batch_first=True, norm_first=True)
+            for _ in range(layers)
         )
         self.write = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, embedding))
 
-    def forward(self, tokens: Tensor, ids: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, ids: Tensor | None = None, visible: Tensor | None = None
+    ) -> Tensor:
         """Predict one embedding per image.
 
         Parameters
@@ -227,16 +258,20 @@ class QueryPredictor(nn.Module):
         Raises
         ------
         ValueError
-            If shapes do not fit, one of `ids` and `visible` is missing, a row has no word, or a question is asked of a
-            predictor without vocabulary.
+            If shapes do not fit, one of `ids` and `visible` is missing, a row has no word, or a
+            question is asked of a predictor without vocabulary.
         """
         wanted = (len(self.positions), self.dimensions)
         if tokens.dim() != 3 or tokens.shape[1:] != wanted:
-            raise ValueError(f"tokens must have shape (B, {wanted[0]}, {wanted[1]}), got {tuple(tokens.shape)}")
+            raise ValueError(
+                f"tokens must have shape (B, {wanted[0]}, {wanted[1]}), got {tuple(tokens.shape)}"
+            )
         x, missing = self.read(tokens) + self.positions, None  # (B, K, W)
         if ids is not None or visible is not None:
             if self.words is None:
-                raise ValueError("ids must be None for a predictor with vocabulary=0, got a question")
+                raise ValueError(
+                    "ids must be None for a predictor with vocabulary=0, got a question"
+                )
             _check_words("ids", ids, visible, len(tokens))
             x = torch.cat([x, self.words(ids)], dim=1)  # (B, K+L, W)
             missing = torch.cat([visible.new_zeros(tokens.shape[:2]), ~visible], dim=1)

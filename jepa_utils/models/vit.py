@@ -32,7 +32,9 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     if images.dim() != 4:
         raise ValueError(f"images must have shape (B, C, H, W), got {tuple(images.shape)}")
     if patch < 1 or images.shape[2] % patch or images.shape[3] % patch:
-        raise ValueError(f"patch must divide the images' sides, got {patch} for {tuple(images.shape[2:])}")
+        raise ValueError(
+            f"patch must divide the images' sides, got {patch} for {tuple(images.shape[2:])}"
+        )
     return F.unfold(images, kernel_size=patch, stride=patch).transpose(1, 2)
 
 
@@ -66,7 +68,9 @@ def position_grid(dimensions: int, rows: int, columns: int) -> Tensor:
         raise ValueError(f"rows and columns must be at least 1, got {rows} and {columns}")
     frequencies = 10000 ** -(torch.arange(dimensions // 4) / (dimensions // 4))  # (D/4,)
     angles = [torch.arange(size).unsqueeze(1) * frequencies for size in (rows, columns)]
-    down, across = (torch.cat([a.sin(), a.cos()], dim=1) for a in angles)  # (rows, D/2) and (columns, D/2)
+    down, across = (
+        torch.cat([a.sin(), a.cos()], dim=1) for a in angles
+    )  # (rows, D/2) and (columns, D/2)
     return torch.cat([down.repeat_interleave(columns, dim=0), across.repeat(rows, 1)], dim=1)
 
 
@@ -97,7 +101,9 @@ class Block(nn.Module):
         self.qkv = nn.Linear(dimensions, 3 * dimensions)
         self.project = nn.Linear(dimensions, dimensions)
         self.mlp = nn.Sequential(
-            nn.Linear(dimensions, ratio * dimensions), nn.GELU(), nn.Linear(ratio * dimensions, dimensions)
+            nn.Linear(dimensions, ratio * dimensions),
+            nn.GELU(),
+            nn.Linear(ratio * dimensions, dimensions),
         )
 
     def _queries_keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -167,9 +173,19 @@ class ViT(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if patch < 1 or image_size % patch:
             raise ValueError(f"patch must divide image_size = {image_size}, got {patch}")
-        self.image_size, self.patch, self.channels, self.dimensions = image_size, patch, channels, dimensions
+        self.image_size, self.patch, self.channels, self.dimensions = (
+            image_size,
+            patch,
+            channels,
+            dimensions,
+        )
         self.sizes = dict(  # what it takes to build another one like it
-            image_size=image_size, patch=patch, channels=channels, dimensions=dimensions, layers=layers, heads=heads
+            image_size=image_size,
+            patch=patch,
+            channels=channels,
+            dimensions=dimensions,
+            layers=layers,
+            heads=heads,
         )
         side = image_size // patch
         self.grid = (side, side)
@@ -178,14 +194,17 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList(Block(dimensions, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(dimensions)
         self.apply(init_weights)
-        # At the usual 0.02 the positions would drown the pixels, and predicting positions takes no understanding of images.
+        # At the usual 0.02 the positions would drown the pixels, and predicting positions takes no
+        # understanding of images.
         nn.init.normal_(self.embed.weight, std=self.embed.in_features**-0.5)
 
     def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Patches with their positions, before the first layer; arguments as for `forward`."""
         wanted = (self.channels, self.image_size, self.image_size)
         if images.dim() != 4 or tuple(images.shape[1:]) != wanted:
-            raise ValueError(f"images must have shape (B, {', '.join(map(str, wanted))}), got {tuple(images.shape)}")
+            raise ValueError(
+                f"images must have shape (B, {', '.join(map(str, wanted))}), got {tuple(images.shape)}"
+            )
         patches = patchify(images, self.patch)  # (B, L, C*P*P)
         if keep is None:
             return self.embed(patches) + self.positions
@@ -193,7 +212,9 @@ class ViT(nn.Module):
             raise ValueError(
                 f"keep must be int64 patch indices of shape ({len(images)}, K), got {tuple(keep.shape)} of {keep.dtype}"
             )
-        chosen = patches.gather(1, keep.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))  # (B, K, C*P*P)
+        chosen = patches.gather(
+            1, keep.unsqueeze(-1).expand(-1, -1, patches.shape[-1])
+        )  # (B, K, C*P*P)
         return self.embed(chosen) + self.positions[keep]
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -204,7 +225,8 @@ class ViT(nn.Module):
         images : Tensor, shape (B, C, S, S)
             Standardised images.
         keep : Tensor of int64, shape (B, K), optional
-            Indices of the patches that are seen, row by row; all by default. The others are not even computed.
+            Indices of the patches that are seen, row by row; all by default. The others are not
+            even computed.
 
         Returns
         -------

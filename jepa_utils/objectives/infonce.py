@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
-from jepa_utils.objectives._batch import BatchGroup, check_pair, check_points, check_positives
+from jepa_utils.objectives._checks import check_pair, check_points, check_positives
+from jepa_utils.objectives._distributed import BatchGroup
 
 __all__ = ["InfoNCE", "alignment", "info_nce", "uniformity"]
 
@@ -24,24 +25,36 @@ _CHUNK = 2**20
 
 
 def _normalised(name: str, x: Tensor) -> Tensor:
-    size = x.detach().abs().amax(dim=1, keepdim=True)  # out first: squares of very long or short vectors leave the range
+    size = (
+        x.detach().abs().amax(dim=1, keepdim=True)
+    )  # out first: squares of very long or short vectors leave the range
     if (size == 0).any():
-        raise ValueError(f"{name} must have no zero vector, which has no direction, got {int((size == 0).sum())} of {len(x)}")
+        raise ValueError(
+            f"{name} must have no zero vector, which has no direction, got {int((size == 0).sum())} of {len(x)}"
+        )
     x = x / size
     return x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
 
 
 def _check_temperature(temperature: float | Tensor) -> None:
-    number = temperature.item() if isinstance(temperature, Tensor) and temperature.numel() == 1 else temperature
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
+    number = (
+        temperature.item()
+        if isinstance(temperature, Tensor) and temperature.numel() == 1
+        else temperature
+    )
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, (int, float))
+        or not 0 < number < math.inf
+    ):
         raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
 
 
 def _one_partner_(logits: Tensor, partners: Tensor, gradient: bool) -> Tensor:
     """Loss (n,) of each row of logits (n, M), where row i's partner is column partners[i].
 
-    The logits come back as the gradient of the summed losses where `gradient`, and as scratch otherwise.
-    """
+    The logits come back as the gradient of the summed losses where `gradient`, and as scratch
+    otherwise."""
     rows = torch.arange(len(logits), device=logits.device)
     largest = logits.amax(dim=1, keepdim=True)
     own = logits[rows, partners] - largest.squeeze(1)
@@ -56,7 +69,9 @@ def _several_partners_(logits: Tensor, positives: Tensor, gradient: bool) -> Ten
     """The same where row i has the partners positives[i], each against the negatives alone; a row's loss is their mean."""
     count = positives.sum(dim=1, keepdim=True)
     negatives = logits.masked_fill(positives, -math.inf)
-    total = negatives.logsumexp(dim=1, keepdim=True)  # -inf without any negative: loss and gradient are then 0
+    total = negatives.logsumexp(
+        dim=1, keepdim=True
+    )  # -inf without any negative: loss and gradient are then 0
     losses = -F.logsigmoid(logits - total).masked_fill(~positives, 0) / count
     if gradient:
         pull = torch.sigmoid(total - logits).masked_fill(~positives, 0) / count
@@ -75,13 +90,18 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(ctx, queries: Tensor, keys: Tensor, positives: Tensor | None, first: int) -> Tensor:
         n, gradient = len(queries), any(ctx.needs_input_grad)
         losses = queries.new_empty(n)
-        to_queries, to_keys = (torch.zeros_like(x) if need else None for x, need in zip((queries, keys), ctx.needs_input_grad))
+        to_queries, to_keys = (
+            torch.zeros_like(x) if need else None
+            for x, need in zip((queries, keys), ctx.needs_input_grad)
+        )
         rows = max(1, _CHUNK // len(keys))
         for start in range(0, n, rows):
             chunk = slice(start, min(start + rows, n))
             logits = queries[chunk] @ keys.T
             if positives is None:
-                partners = torch.arange(first + chunk.start, first + chunk.stop, device=logits.device)
+                partners = torch.arange(
+                    first + chunk.start, first + chunk.stop, device=logits.device
+                )
                 losses[chunk] = _one_partner_(logits, partners, gradient)
             else:
                 losses[chunk] = _several_partners_(logits, positives[chunk], gradient)
@@ -95,11 +115,18 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
-        # torch's once_differentiable would let this pass, and the second gradient be wrong: grad_output is a constant here
+        # torch's once_differentiable would let this pass, and the second gradient be wrong:
+        # grad_output is a constant here
         if torch.is_grad_enabled():
-            raise RuntimeError("info_nce can be differentiated once, not twice: create_graph must be False, got True")
+            raise RuntimeError(
+                "info_nce can be differentiated once, not twice: create_graph must be False, got True"
+            )
         share = grad_output / ctx.n
-        return *(None if gradient is None else gradient * share for gradient in ctx.saved_tensors), None, None
+        return (
+            *(None if gradient is None else gradient * share for gradient in ctx.saved_tensors),
+            None,
+            None,
+        )
 
 
 def info_nce(
@@ -117,14 +144,15 @@ def info_nce(
     queries : Tensor, shape (N, D)
         Of any length but 0: they are normalised here.
     keys : Tensor, shape (N, D)
-        Row i is the partner of query i. With `positives` there may be another number of them, (M, D).
+        Row i is the partner of query i. With `positives` there may be another number of them, (M,
+        D).
     temperature : float or scalar Tensor, default 0.07
         Divides the cosines; a tensor may be learned.
     symmetric : bool, default True
         Average with the loss of finding each key's query.
     positives : Tensor of bool, shape (N, M), optional
-        Which keys are partners of which query, where there are several. Each partner then competes with the non-partners
-        alone, and a query's loss is the mean over its partners.
+        Which keys are partners of which query, where there are several. Each partner then competes
+        with the non-partners alone, and a query's loss is the mean over its partners.
 
     Returns
     -------
@@ -136,22 +164,21 @@ def info_nce(
     TypeError
         If queries or keys are no floating-point tensors.
     ValueError
-        If shapes do not fit, a vector is 0, NaN or infinite, `temperature` is not positive, or `positives` leaves a query (or
-        key, where `symmetric`) without a partner.
+        If shapes do not fit, a vector is 0, NaN or infinite, `temperature` is not positive, or
+        `positives` leaves a query (or key, where `symmetric`) without a partner.
 
     Notes
-    -----
-    In a distributed run the keys (and queries) of all processes compete; every process must bring equally many, and
-    `positives` is not available. Each process gets the loss of its own rows.
+    ----- In a distributed run the keys (and queries) of all processes compete; every process must
+    bring equally many, and `positives` is not available. Each process gets the loss of its own
+    rows.
 
-    No N x M array of numbers is formed: logits live for some rows at a time. It can be differentiated once:
-    ``create_graph=True`` is a RuntimeError.
+    No N x M array of numbers is formed: logits live for some rows at a time. It can be
+    differentiated once: ``create_graph=True`` is a RuntimeError.
 
     References
-    ----------
-    van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding", arXiv 1807.03748, equation 4;
-    several positives: each against the negatives alone, a choice of this book.
-    """
+    ---------- van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive
+    Coding", arXiv 1807.03748, equation 4; several positives: each against the negatives alone, a
+    choice of this book."""
     queries, keys = check_pair(queries, keys, ("queries", "keys"), same_length=positives is None)
     _check_temperature(temperature)
     if isinstance(temperature, Tensor):
@@ -195,7 +222,9 @@ class InfoNCE(nn.Module):
         See `info_nce`.
     """
 
-    def __init__(self, temperature: float = 0.07, *, learn_temperature: bool = False, symmetric: bool = True):
+    def __init__(
+        self, temperature: float = 0.07, *, learn_temperature: bool = False, symmetric: bool = True
+    ):
         super().__init__()
         _check_temperature(temperature)
         log = torch.tensor(math.log(temperature))
@@ -208,7 +237,9 @@ class InfoNCE(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor, *, positives: Tensor | None = None) -> Tensor:
         """Two batches (N, D) to a scalar; arguments and errors as for `info_nce`."""
         temperature = self.log_temperature.exp()
-        return info_nce(queries, keys, temperature=temperature, symmetric=self.symmetric, positives=positives)
+        return info_nce(
+            queries, keys, temperature=temperature, symmetric=self.symmetric, positives=positives
+        )
 
     def extra_repr(self) -> str:
         return f"temperature={self.log_temperature.exp().item():.4g}, symmetric={self.symmetric}"
@@ -235,10 +266,8 @@ def alignment(first: Tensor, second: Tensor, *, power: float = 2.0) -> Tensor:
         As `info_nce`; also if `power` is not positive.
 
     References
-    ----------
-    Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the Hypersphere",
-    ICML 2020, arXiv 2005.10242.
-    """
+    ---------- Wang and Isola, "Understanding Contrastive Representation Learning through Alignment
+    and Uniformity on the Hypersphere", ICML 2020, arXiv 2005.10242."""
     first, second = check_pair(first, second, ("first", "second"))
     if isinstance(power, bool) or not 0 < power < math.inf:
         raise ValueError(f"power must be a positive finite number, got {power!r}")
@@ -266,7 +295,8 @@ def uniformity(embeddings: Tensor, *, t: float = 2.0) -> Tensor:
     TypeError
         If `embeddings` is no floating-point tensor.
     ValueError
-        If it is not (N, D) with N >= 2, holds a zero vector, NaN or infinity, or if `t` is not positive.
+        If it is not (N, D) with N >= 2, holds a zero vector, NaN or infinity, or if `t` is not
+        positive.
 
     References
     ----------

@@ -1,23 +1,26 @@
 """Sketched isotropic Gaussian regularization (SIGReg) and its relatives.
 
-SIGReg asks of a cloud of embeddings one thing: that its shadow on any line look like a standard normal. It draws random unit
-directions, projects, and measures each shadow's distance to the bell with the Epps-Pulley statistic.
+SIGReg asks of a cloud of embeddings one thing: that its shadow on any line look like a standard
+normal. It draws random unit directions, projects, and measures each shadow's distance to the bell
+with the Epps-Pulley statistic.
 
 With ``u`` the N projections on one direction, ``phi(t) = exp(-t**2 / 2)`` and trapezoid weights ``w_k``::
 
     T = N * sum_k w_k phi(t_k) * [(mean cos(t_k u) - phi(t_k))**2 + (mean sin(t_k u))**2]
 
-**How it is computed**: value and gradient in one pass, with no array of size N x slices x knots. The integrand is even and zero at ``t = 0``, so only positive knots count, and those are multiples ``k * base`` of one base
-frequency. ``cos(k a)`` and ``sin(k a)`` come from one cosine and one sine of ``a = base * u`` by the Chebyshev recurrence, and
-only the lower half ``k <= B`` is ever formed: the upper half follows from::
+**How it is computed**: value and gradient in one pass, with no array of size N x slices x knots.
+The integrand is even and zero at ``t = 0``, so only positive knots count, and those are multiples
+``k * base`` of one base frequency. ``cos(k a)`` and ``sin(k a)`` come from one cosine and one sine
+of ``a = base * u`` by the Chebyshev recurrence, and only the lower half ``k <= B`` is ever formed:
+the upper half follows from::
 
     cos((B+j) a) = 2 cos(B a) cos(j a) - cos((B-j) a)
     sin((B+j) a) = 2 cos(B a) sin(j a) + sin((B-j) a)
 
-so every mean is linear in the products of the *planes* ``[1, cos a .. cos Ba, sin a .. sin Ba]`` with the two rows ``1`` and
-``cos Ba``: one batched matrix product. The gradient is a trigonometric polynomial in ``a``, hence linear in the same planes:
-a second product. ``_Grid.expansion`` holds those linear relations, read one way for the value and the other for the gradient.
-"""
+so every mean is linear in the products of the *planes* ``[1, cos a .. cos Ba, sin a .. sin Ba]``
+with the two rows ``1`` and ``cos Ba``: one batched matrix product. The gradient is a trigonometric
+polynomial in ``a``, hence linear in the same planes: a second product. ``_Grid.expansion`` holds
+those linear relations, read one way for the value and the other for the gradient."""
 
 from __future__ import annotations
 
@@ -30,11 +33,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from jepa_utils.objectives._batch import BatchGroup, check_points, check_positive_int, covariance
+from jepa_utils.objectives._checks import check_points, check_positive_int
+from jepa_utils.objectives._distributed import BatchGroup, covariance
 
 __all__ = ["SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"]
 
-# Numbers per plane in one chunk on a CPU: nine planes of this size stay near the cores, and fit in the memory bound.
+# Numbers per plane in one chunk on a CPU: nine planes of this size stay near the cores, and fit in
+# the memory bound.
 _CPU_CHUNK = 96 * 1024
 
 
@@ -68,8 +73,9 @@ class _Grid:
 @lru_cache(maxsize=32)
 def _grid(knots: int, t_max: float, dtype: torch.dtype, device: torch.device) -> _Grid:
     step = 2 * t_max / (knots - 1)
-    # An odd number of knots has one at 0 (it adds nothing) and the others at multiples of the step; an even number has its
-    # knots at odd multiples of half a step: even harmonics then get weight 0.
+    # An odd number of knots has one at 0 (it adds nothing) and the others at multiples of the step;
+    # an even number has its knots at odd multiples of half a step: even harmonics then get weight
+    # 0.
     odd = knots % 2 == 1
     base, harmonics = (step, (knots - 1) // 2) if odd else (step / 2, knots - 1)
     k = torch.arange(1, harmonics + 1, dtype=torch.float64)
@@ -83,7 +89,10 @@ def _grid(knots: int, t_max: float, dtype: torch.dtype, device: torch.device) ->
 
     half = (harmonics + 1) // 2
     planes = 2 * half + 1
-    cos, sin = (lambda j: j), (lambda j: half + j)  # where the planes lie; cos(0) is the plane of ones
+    cos, sin = (
+        (lambda j: j),
+        (lambda j: half + j),
+    )  # where the planes lie; cos(0) is the plane of ones
     expansion = torch.zeros(2, harmonics, 2, planes, dtype=torch.float64)
     ones, top = 0, 1
     for n in range(1, harmonics + 1):
@@ -111,11 +120,13 @@ def _grid(knots: int, t_max: float, dtype: torch.dtype, device: torch.device) ->
     )
 
 
-def _statistic_(angles: Tensor, grid: _Grid, *, count: int, group: BatchGroup | None, gradient: bool) -> Tensor:
+def _statistic_(
+    angles: Tensor, grid: _Grid, *, count: int, group: BatchGroup | None, gradient: bool
+) -> Tensor:
     """Epps-Pulley statistic of every row; `angles` is overwritten by its gradient.
 
-    angles (R, N) is ``base * u``; it comes back as dT/du where `gradient`, and as scratch otherwise. Returns T (R,).
-    """
+    angles (R, N) is ``base * u``; it comes back as dT/du where `gradient`, and as scratch
+    otherwise. Returns T (R,)."""
     rows, n = angles.shape
     half, planes = grid.half, grid.planes
     harmonics = grid.target.numel() // 2
@@ -137,14 +148,17 @@ def _statistic_(angles: Tensor, grid: _Grid, *, count: int, group: BatchGroup | 
             if k > 2:  # sin(0) = 0 has no plane
                 f[half + k].sub_(f[half + k - 2])
         f_rows = f.transpose(0, 1)  # (r, planes, N)
-        products = torch.bmm(f_rows[:, 0 : half + 1 : half], f_rows.transpose(1, 2))  # (r, 2, planes): with 1, with cos Ba
+        products = torch.bmm(
+            f_rows[:, 0 : half + 1 : half], f_rows.transpose(1, 2)
+        )  # (r, 2, planes): with 1, with cos Ba
         sums = products.reshape(r, 2 * planes) @ grid.expansion.T  # (r, 2H)
         if group is not None:
             dist.all_reduce(sums)
         gap = sums / count - grid.target
         torch.mv(gap * gap, grid.weight, out=statistic[start : start + r])
         if gradient:
-            # d cos(k a)/du = -t sin(k a) and d sin(k a)/du = t cos(k a): the two halves change places.
+            # d cos(k a)/du = -t sin(k a) and d sin(k a)/du = t cos(k a): the two halves change
+            # places.
             slopes = torch.cat([gap[:, harmonics:], gap[:, :harmonics]], dim=1) * grid.slope
             coefficients = (slopes @ grid.expansion).view(r, 2, planes)
             w = torch.bmm(coefficients, f_rows, out=waves[:r])
@@ -162,7 +176,9 @@ class _SlicedStatistic(torch.autograd.Function):
     """Mean over slices of the statistic of ``embeddings @ directions``; keeps only the gradient, (L, N, D)."""
 
     @staticmethod
-    def forward(ctx, embeddings: Tensor, directions: Tensor, grid: _Grid, group: BatchGroup | None) -> Tensor:
+    def forward(
+        ctx, embeddings: Tensor, directions: Tensor, grid: _Grid, group: BatchGroup | None
+    ) -> Tensor:
         batches, n, dimensions = embeddings.shape
         slices = directions.shape[1]
         points = embeddings.reshape(-1, dimensions)  # (L N, D)
@@ -170,7 +186,9 @@ class _SlicedStatistic(torch.autograd.Function):
         count = n if group is None else group.total
         with torch.autocast(embeddings.device.type, enabled=False):
             angles = (directions * grid.base).T @ points.T  # (M, L N)
-            statistic = _statistic_(angles.view(-1, n), grid, count=count, group=group, gradient=gradient)  # (M L,)
+            statistic = _statistic_(
+                angles.view(-1, n), grid, count=count, group=group, gradient=gradient
+            )  # (M L,)
             if gradient:
                 scale = (1 if group is None else group.ranks) / (batches * slices)
                 # (D, M) @ (M, L N) is several times faster than its transpose where D is small
@@ -192,7 +210,9 @@ class _RowStatistic(torch.autograd.Function):
         angles = samples * grid.base
         gradient = ctx.needs_input_grad[0]
         with torch.autocast(samples.device.type, enabled=False):
-            statistic = _statistic_(angles, grid, count=samples.shape[1], group=None, gradient=gradient)
+            statistic = _statistic_(
+                angles, grid, count=samples.shape[1], group=None, gradient=gradient
+            )
         if gradient:
             ctx.save_for_backward(angles)
         return statistic
@@ -209,41 +229,47 @@ class _RowStatistic(torch.autograd.Function):
 # --------------------------------------------------------------------------------------------------------------------------
 
 
-def epps_pulley(samples: Tensor, *, knots: int = 17, t_max: float = 5.0, exact: bool = False) -> Tensor:
+def epps_pulley(
+    samples: Tensor, *, knots: int = 17, t_max: float = 5.0, exact: bool = False
+) -> Tensor:
     """Distance of one-dimensional samples from the standard normal (Epps-Pulley statistic).
 
     Parameters
     ----------
     samples : Tensor, shape (..., N)
-        Each row along the last axis is one sample of N numbers. float16 and bfloat16 are computed in float32.
+        Each row along the last axis is one sample of N numbers. float16 and bfloat16 are computed
+        in float32.
     knots : int, default 17
         Points of the trapezoid rule on [-t_max, t_max]; at least 2.
     t_max : float, default 5.0
-        End of the integration range, in units of 1 / (standard deviation of the target), which is 1.
+        End of the integration range, in units of 1 / (standard deviation of the target), which is
+        1.
     exact : bool, default False
-        Use the closed form of the integral over the whole line instead of the quadrature. Costs N**2 per row.
+        Use the closed form of the integral over the whole line instead of the quadrature. Costs
+        N**2 per row.
 
     Returns
     -------
     Tensor, shape (...)
-        The statistic, a pure number: about 1.06 for samples of the standard normal whatever N; grows like N otherwise.
+        The statistic, a pure number: about 1.06 for samples of the standard normal whatever N;
+        grows like N otherwise.
 
     Raises
     ------
     TypeError
         If `samples` is no floating-point tensor.
     ValueError
-        If `samples` is a scalar, has fewer than 2 numbers per row, NaN or infinity; if `knots` or `t_max` is out of range.
+        If `samples` is a scalar, has fewer than 2 numbers per row, NaN or infinity; if `knots` or
+        `t_max` is out of range.
 
     Notes
-    -----
-    The statistic is that of this process alone, also in distributed training. A coarse grid repeats itself: with 17 knots on
-    [-5, 5] a cluster far from 0 can look nearer than it is, see the notation page.
+    ----- The statistic is that of this process alone, also in distributed training. A coarse grid
+    repeats itself: with 17 knots on [-5, 5] a cluster far from 0 can look nearer than it is, see
+    the notation page.
 
     References
-    ----------
-    Epps and Pulley, "A test for normality based on the empirical characteristic function", Biometrika 70 (1983).
-    """
+    ---------- Epps and Pulley, "A test for normality based on the empirical characteristic
+    function", Biometrika 70 (1983)."""
     points = check_points("samples", samples, wants="(..., N)", min_dim=1, count_axis=-1)
     _check_grid(knots, t_max)
     rows = points.reshape(-1, points.shape[-1])
@@ -259,7 +285,8 @@ def _exact_statistic(rows: Tensor) -> Tensor:
     # mean over pairs, a block of rows against all at a time: N x N x R at once would not fit
     block = max(1, 2**22 // rows.numel())
     pairs = sum(
-        torch.exp(-0.5 * (part.unsqueeze(-1) - rows.unsqueeze(-2)) ** 2).sum(dim=(-1, -2)) for part in rows.split(block, dim=-1)
+        torch.exp(-0.5 * (part.unsqueeze(-1) - rows.unsqueeze(-2)) ** 2).sum(dim=(-1, -2))
+        for part in rows.split(block, dim=-1)
     )
     single = torch.exp(-0.25 * rows**2).mean(dim=-1)
     return n * math.sqrt(2 * math.pi) * (pairs / n**2 - math.sqrt(2) * single + 1 / math.sqrt(3))
@@ -279,8 +306,8 @@ def sigreg(
     Parameters
     ----------
     embeddings : Tensor, shape (..., N, D)
-        N embeddings of D dimensions. Leading axes are independent batches (views, time steps), averaged. float16 and bfloat16
-        are computed in float32.
+        N embeddings of D dimensions. Leading axes are independent batches (views, time steps),
+        averaged. float16 and bfloat16 are computed in float32.
     num_slices : int, default 256
         Random directions drawn anew at every call; not used where `directions` is given.
     knots, t_max
@@ -293,32 +320,34 @@ def sigreg(
     Returns
     -------
     Tensor, scalar
-        The Epps-Pulley statistic averaged over directions, a pure number: about 1.06 for a perfect Gaussian cloud, and
-        0.409 N where all points are 0 (default grid).
+        The Epps-Pulley statistic averaged over directions, a pure number: about 1.06 for a perfect
+        Gaussian cloud, and 0.409 N where all points are 0 (default grid).
 
     Raises
     ------
     TypeError
         If `embeddings` is no floating-point tensor.
     ValueError
-        If `embeddings` has fewer than two axes or two samples, NaN or infinity; if `directions` does not fit; if a number is
-        out of range.
+        If `embeddings` has fewer than two axes or two samples, NaN or infinity; if `directions`
+        does not fit; if a number is out of range.
 
     Notes
-    -----
-    In a distributed run (``torch.distributed`` initialised) every process must call it. The means run over the samples of all
-    processes, the directions are those of rank 0, and each process gets the value of one process with the concatenated batch.
-    The local gradient is multiplied by the number of processes, so that the average that DistributedDataParallel takes is the
-    gradient of that one process, also when batch sizes differ. It can be differentiated once, not twice.
+    ----- In a distributed run (``torch.distributed`` initialised) every process must call it. The
+    means run over the samples of all processes, the directions are those of rank 0, and each
+    process gets the value of one process with the concatenated batch. The local gradient is
+    multiplied by the number of processes, so that the average that DistributedDataParallel takes is
+    the gradient of that one process, also when batch sizes differ. It can be differentiated once,
+    not twice.
 
     References
-    ----------
-    Balestriero and LeCun, "LeJEPA", arXiv 2511.08544, algorithm 1; the default grid is that of Czinner (2026).
-    """
+    ---------- Balestriero and LeCun, "LeJEPA", arXiv 2511.08544, algorithm 1; the default grid is
+    that of Czinner (2026)."""
     return _sigreg(embeddings, num_slices, knots, t_max, directions, generator, scale_by_n=True)
 
 
-def _sigreg(embeddings, num_slices, knots, t_max, directions, generator, *, scale_by_n: bool) -> Tensor:
+def _sigreg(
+    embeddings, num_slices, knots, t_max, directions, generator, *, scale_by_n: bool
+) -> Tensor:
     points = check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
     _check_grid(knots, t_max)
     points = points.reshape(-1, *points.shape[-2:])  # (L, N, D)
@@ -329,27 +358,37 @@ def _sigreg(embeddings, num_slices, knots, t_max, directions, generator, *, scal
     else:
         directions = _check_directions(directions, dimensions).detach().to(points)
     group = BatchGroup.of(n, points.device)
-    value = _SlicedStatistic.apply(points, directions, _grid(knots, float(t_max), points.dtype, points.device), group)
+    value = _SlicedStatistic.apply(
+        points, directions, _grid(knots, float(t_max), points.dtype, points.device), group
+    )
     return value if scale_by_n else value / (n if group is None else group.total)
 
 
 def _check_directions(directions: Tensor, dimensions: int) -> Tensor:
     if not isinstance(directions, Tensor) or not directions.dtype.is_floating_point:
         kind = directions.dtype if isinstance(directions, Tensor) else type(directions).__name__
-        raise TypeError(f"directions must be a floating-point tensor of shape (D, num_slices), got {kind}")
+        raise TypeError(
+            f"directions must be a floating-point tensor of shape (D, num_slices), got {kind}"
+        )
     if directions.dim() != 2 or directions.shape[0] != dimensions or directions.shape[1] == 0:
         raise ValueError(
             f"directions must have shape (D, num_slices) with D = {dimensions} and at least one slice, "
             f"got {tuple(directions.shape)}"
         )
     lengths = torch.linalg.vector_norm(directions.float(), dim=0)
-    if not torch.allclose(lengths, torch.ones_like(lengths), atol=1e-2):  # half-precision columns are this far off
+    if not torch.allclose(
+        lengths, torch.ones_like(lengths), atol=1e-2
+    ):  # half-precision columns are this far off
         worst = float(lengths[(lengths - 1).abs().argmax()])
-        raise ValueError(f"directions must have columns of length 1, got a column of length {worst:.4g}")
+        raise ValueError(
+            f"directions must have columns of length 1, got a column of length {worst:.4g}"
+        )
     return directions
 
 
-def _random_directions(dimensions: int, num_slices: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+def _random_directions(
+    dimensions: int, num_slices: int, like: Tensor, generator: torch.Generator | None
+) -> Tensor:
     """Unit columns (D, num_slices), the same on every process: one seed is drawn and rank 0's is used."""
     source = "cpu" if generator is None else generator.device
     seed = torch.randint(2**62, (1,), generator=generator, device=source)
@@ -357,7 +396,9 @@ def _random_directions(dimensions: int, num_slices: int, like: Tensor, generator
         seed = seed.to(like.device)
         dist.broadcast(seed, src=0)
     local = torch.Generator(device=like.device).manual_seed(int(seed))
-    directions = torch.randn(dimensions, num_slices, generator=local, device=like.device, dtype=like.dtype)
+    directions = torch.randn(
+        dimensions, num_slices, generator=local, device=like.device, dtype=like.dtype
+    )
     return directions.div_(torch.linalg.vector_norm(directions, dim=0))
 
 
@@ -369,8 +410,8 @@ class SIGReg(nn.Module):
     num_slices, knots, t_max
         See `sigreg`.
     scale_by_n : bool, default True
-        Multiply by the number of samples, as the Epps-Pulley statistic does. Without it the value does not grow with the
-        batch, and the same lambda weighs N times less.
+        Multiply by the number of samples, as the Epps-Pulley statistic does. Without it the value
+        does not grow with the batch, and the same lambda weighs N times less.
 
     Examples
     --------
@@ -380,17 +421,26 @@ class SIGReg(nn.Module):
     PRESETS = {
         # S. Czinner, "A Small JEPA Word Embedding Model" (2026): 17 knots on [-5, 5], times N.
         "czinner": dict(num_slices=256, knots=17, t_max=5.0, scale_by_n=True),
-        # LeJEPA's reference code: 17 knots on [0, 3] with doubled weights, which is 33 on [-3, 3]; times N.
+        # LeJEPA's reference code: 17 knots on [0, 3] with doubled weights, which is 33 on [-3, 3];
+        # times N.
         "lejepa": dict(num_slices=1024, knots=33, t_max=3.0, scale_by_n=True),
-        # eb_jepa's BCS loss: 10 knots on [-3, 3], not times N: its lambda 10 at N = 256 is 0.039 here.
+        # eb_jepa's BCS loss: 10 knots on [-3, 3], not times N: its lambda 10 at N = 256 is 0.039
+        # here.
         "eb_jepa": dict(num_slices=256, knots=10, t_max=3.0, scale_by_n=False),
     }
 
-    def __init__(self, num_slices: int = 256, knots: int = 17, t_max: float = 5.0, scale_by_n: bool = True):
+    def __init__(
+        self, num_slices: int = 256, knots: int = 17, t_max: float = 5.0, scale_by_n: bool = True
+    ):
         super().__init__()
         check_positive_int("num_slices", num_slices, 1)
         _check_grid(knots, t_max)
-        self.num_slices, self.knots, self.t_max, self.scale_by_n = num_slices, knots, float(t_max), scale_by_n
+        self.num_slices, self.knots, self.t_max, self.scale_by_n = (
+            num_slices,
+            knots,
+            float(t_max),
+            scale_by_n,
+        )
 
     @classmethod
     def preset(cls, name: str) -> SIGReg:
@@ -406,18 +456,30 @@ class SIGReg(nn.Module):
         return cls(**cls.PRESETS[name])
 
     def forward(
-        self, embeddings: Tensor, *, directions: Tensor | None = None, generator: torch.Generator | None = None
+        self,
+        embeddings: Tensor,
+        *,
+        directions: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """Embeddings (..., N, D) to a scalar; arguments and errors as for `sigreg`."""
         return _sigreg(
-            embeddings, self.num_slices, self.knots, self.t_max, directions, generator, scale_by_n=self.scale_by_n
+            embeddings,
+            self.num_slices,
+            self.knots,
+            self.t_max,
+            directions,
+            generator,
+            scale_by_n=self.scale_by_n,
         )
 
     def extra_repr(self) -> str:
         return f"num_slices={self.num_slices}, knots={self.knots}, t_max={self.t_max}, scale_by_n={self.scale_by_n}"
 
 
-def weak_sigreg(embeddings: Tensor, *, sketch_dim: int = 64, generator: torch.Generator | None = None) -> Tensor:
+def weak_sigreg(
+    embeddings: Tensor, *, sketch_dim: int = 64, generator: torch.Generator | None = None
+) -> Tensor:
     """Distance of the covariance of embeddings from the identity (Weak-SIGReg).
 
     Only second moments are compared: the mean may be anywhere and the shape need not be a bell.
@@ -434,7 +496,8 @@ def weak_sigreg(embeddings: Tensor, *, sketch_dim: int = 64, generator: torch.Ge
     Returns
     -------
     Tensor, scalar
-        Frobenius norm of (covariance - identity): 0 for a perfectly white cloud, sqrt(min(D, sketch_dim)) for a collapsed one.
+        Frobenius norm of (covariance - identity): 0 for a perfectly white cloud, sqrt(min(D,
+        sketch_dim)) for a collapsed one.
 
     Raises
     ------
@@ -454,9 +517,12 @@ def weak_sigreg(embeddings: Tensor, *, sketch_dim: int = 64, generator: torch.Ge
     dimensions = points.shape[-1]
     with torch.autocast(points.device.type, enabled=False):
         if dimensions > sketch_dim:
-            # the reference's columns have length 1 on average; these exactly, and they are the same on every rank
+            # the reference's columns have length 1 on average; these exactly, and they are the same
+            # on every rank
             points = points @ _random_directions(dimensions, sketch_dim, points, generator)
-        gap = covariance(points) - torch.eye(min(dimensions, sketch_dim), dtype=points.dtype, device=points.device)
+        gap = covariance(points) - torch.eye(
+            min(dimensions, sketch_dim), dtype=points.dtype, device=points.device
+        )
         return torch.linalg.matrix_norm(gap).mean()
 
 

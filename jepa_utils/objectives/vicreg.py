@@ -5,8 +5,8 @@ With the covariance matrix C of N embeddings of D dimensions::
     variance penalty   = mean_j max(0, 1 - sqrt(C_jj + eps))
     covariance penalty = sum_{i != j} C_ij**2 / D
 
-Only second moments are looked at: a cloud on a ring, or in two clumps, may have both penalties at 0.
-"""
+Only second moments are looked at: a cloud on a ring, or in two clumps, may have both penalties at
+0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_utils.objectives._batch import check_not_negative, check_pair, check_points, covariance
+from jepa_utils.objectives._checks import check_not_negative, check_pair, check_points
+from jepa_utils.objectives._distributed import covariance
 
 __all__ = ["VICReg", "covariance_penalty", "variance_penalty", "vicreg"]
 
@@ -45,7 +46,8 @@ def variance_penalty(embeddings: Tensor, *, target_std: float = 1.0, eps: float 
     target_std : float, default 1.0
         What each standard deviation should reach, in units of the embedding; more is not punished.
     eps : float, default 1e-4
-        Added to each variance. Below a standard deviation of sqrt(eps) the gradient fades; with 0 it is undefined at collapse.
+        Added to each variance. Below a standard deviation of sqrt(eps) the gradient fades; with 0
+        it is undefined at collapse.
 
     Returns
     -------
@@ -57,17 +59,16 @@ def variance_penalty(embeddings: Tensor, *, target_std: float = 1.0, eps: float 
     TypeError
         If `embeddings` is no floating-point tensor.
     ValueError
-        If `embeddings` has fewer than two axes or two samples, NaN or infinity; if a number is negative.
+        If `embeddings` has fewer than two axes or two samples, NaN or infinity; if a number is
+        negative.
 
     Notes
-    -----
-    Distributed runs follow the convention of `sigreg`: the moments run over the samples of all processes.
+    ----- Distributed runs follow the convention of `sigreg`: the moments run over the samples of
+    all processes.
 
     References
-    ----------
-    Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning",
-    ICLR 2022, arXiv 2105.04906, equation 1.
-    """
+    ---------- Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for
+    Self-Supervised Learning", ICLR 2022, arXiv 2105.04906, equation 1."""
     check_not_negative(target_std=target_std, eps=eps)
     return _hinge(_moments(embeddings), target_std, eps)
 
@@ -109,9 +110,9 @@ def vicreg(
 ) -> Tensor:
     """VICReg's loss of the embeddings of two views.
 
-    ``invariance * MSE(first, second) + variance * mean of both variance penalties + covariance * sum of both covariance
-    penalties``, as the authors' code has it. (Their equation 6 sums the variance penalties and does not average the squared
-    error over dimensions.)
+    ``invariance * MSE(first, second) + variance * mean of both variance penalties + covariance *
+    sum of both covariance penalties``, as the authors' code has it. (Their equation 6 sums the
+    variance penalties and does not average the squared error over dimensions.)
 
     Parameters
     ----------
@@ -131,17 +132,24 @@ def vicreg(
     TypeError
         If one of the two is no floating-point tensor.
     ValueError
-        If their shapes differ or are not (N, D) with N >= 2, if they hold NaN or infinity, or if a number is negative.
+        If their shapes differ or are not (N, D) with N >= 2, if they hold NaN or infinity, or if a
+        number is negative.
 
     Notes
-    -----
-    In a distributed run the moments run over the samples of all processes, the squared error over those of this one.
+    ----- In a distributed run the moments run over the samples of all processes, the squared error
+    over those of this one.
 
     References
     ----------
     Bardes, Ponce and LeCun, arXiv 2105.04906, equations 1 to 6.
     """
-    check_not_negative(invariance=invariance, variance=variance, covariance=covariance, target_std=target_std, eps=eps)
+    check_not_negative(
+        invariance=invariance,
+        variance=variance,
+        covariance=covariance,
+        target_std=target_std,
+        eps=eps,
+    )
     first, second = check_pair(first, second, ("first", "second"))
     moments = _moments(first), _moments(second)
     spread = sum(_hinge(c, target_std, eps) for c in moments) / 2
@@ -167,7 +175,13 @@ class VICReg(nn.Module):
         eps: float = 1e-4,
     ):
         super().__init__()
-        self.factors = dict(invariance=invariance, variance=variance, covariance=covariance, target_std=target_std, eps=eps)
+        self.factors = dict(
+            invariance=invariance,
+            variance=variance,
+            covariance=covariance,
+            target_std=target_std,
+            eps=eps,
+        )
         check_not_negative(**self.factors)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:

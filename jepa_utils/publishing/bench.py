@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from jepa_utils.experiments.cifar10 import VisionRecipe
 from jepa_utils.objectives.sigreg import sigreg
-from jepa_utils.training.recipes import VisionRecipe
 
 SHAPES = [(2048, 10, 256), (1024, 256, 1024), (4096, 64, 1024)]  # (N, D, slices)
 # What the book promises; None where nothing is promised.
@@ -69,7 +69,9 @@ def _draw(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     return x, directions / directions.norm(dim=0)
 
 
-def _seconds(loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, directions: Tensor, *, backward: bool) -> float:
+def _seconds(
+    loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, directions: Tensor, *, backward: bool
+) -> float:
     x = x.clone().requires_grad_(backward)
     started = time.perf_counter()
     value = loss(x, directions)
@@ -83,7 +85,9 @@ def package(x: Tensor, directions: Tensor) -> Tensor:
     return sigreg(x, directions=directions)
 
 
-def _paired_ratio(other: Callable, shape: tuple[int, int, int], *, pairs: int, backward: bool = True) -> tuple[float, float]:
+def _paired_ratio(
+    other: Callable, shape: tuple[int, int, int], *, pairs: int, backward: bool = True
+) -> tuple[float, float]:
     """Median of other / package over pairs timed next to each other, and the package's median seconds."""
     x, directions = _draw(shape)
     ratios, ours = [], []
@@ -99,8 +103,8 @@ def _paired_ratio(other: Callable, shape: tuple[int, int, int], *, pairs: int, b
 def _extra_peak(name: str, shape: tuple[int, int, int]) -> float:
     """Peak memory of one forward and backward above what was there, in arrays of N x slices.
 
-    Measured in a fresh process from the kernel's high-water mark, after one small call that loads all code.
-    """
+    Measured in a fresh process from the kernel's high-water mark, after one small call that loads
+    all code."""
     script = (
         "import sys\n"
         "from jepa_utils.publishing import bench\n"
@@ -121,14 +125,20 @@ def _peak_here(name: str, shape: tuple[int, int, int]) -> int:
     x, directions = _draw(shape)
     x.requires_grad_()
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to the present size
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # sets the high-water mark back to the present size
     before = _status("VmRSS")
     loss(x, directions).backward()
     return _status("VmHWM") - before
 
 
 def _status(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(field)
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -136,7 +146,9 @@ def _compiled_step(method: str, *, pairs: int) -> dict[str, float]:
     """How many times as fast `torch.compile` makes a training step of chapter 4, and what the first steps cost for it."""
     recipe = VisionRecipe.laptop()
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (recipe.batch_size, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    images = torch.randint(
+        256, (recipe.batch_size, 3, 32, 32), dtype=torch.uint8, generator=generator
+    )
     labels = torch.randint(10, (recipe.batch_size,), generator=generator)
     plain, compiled = (recipe.training(method) for _ in range(2))
     for network in compiled.children():
@@ -147,11 +159,16 @@ def _compiled_step(method: str, *, pairs: int) -> dict[str, float]:
         module.training_step((images, labels), 0)["loss"].backward()
         return time.perf_counter() - started
 
-    first = sum(seconds(compiled) for _ in range(WARM_STEPS))  # masks change the number of tokens: several shapes are compiled
+    first = sum(
+        seconds(compiled) for _ in range(WARM_STEPS)
+    )  # masks change the number of tokens: several shapes are compiled
     for _ in range(WARM_STEPS):
         seconds(plain)
     ratios = [seconds(plain) / seconds(compiled) for _ in range(pairs)]
-    return {"times as fast": statistics.median(ratios), f"seconds of the first {WARM_STEPS} steps": first}
+    return {
+        "times as fast": statistics.median(ratios),
+        f"seconds of the first {WARM_STEPS} steps": first,
+    }
 
 
 def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
@@ -162,7 +179,8 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
     output : Path
         Where the JSON goes; written beside and renamed.
     pairs : int, default 15
-        Timed pairs for each ratio (a third as many for the source's formula, which is slow; twice as many steps).
+        Timed pairs for each ratio (a third as many for the source's formula, which is slow; twice
+        as many steps).
 
     Returns
     -------
@@ -176,7 +194,12 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
     memory = Path("/proc/self/clear_refs").exists()
     if not memory:
         console.print("peak memory is measured on Linux only: left out")
-    table = Table("N, D, slices", "milliseconds", *BOUNDS, title=f"SIGReg, forward and backward, {THREADS} threads")
+    table = Table(
+        "N, D, slices",
+        "milliseconds",
+        *BOUNDS,
+        title=f"SIGReg, forward and backward, {THREADS} threads",
+    )
     rows, held = [], True
     for index, shape in enumerate(SHAPES):
         console.print(f"timing {shape} ...")
@@ -187,23 +210,44 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
             "times the source's formula": source,
             "times the half-range formula": half,
             "of the floor": 1 / least,
-            "extra peak memory, arrays of N x slices": _extra_peak("package", shape) if memory else math.nan,
+            "extra peak memory, arrays of N x slices": _extra_peak("package", shape)
+            if memory
+            else math.nan,
         }
         cells = []
         for name, value in measured.items():
             bound = BOUNDS[name][index]
-            good = bound is None or math.isnan(value) or (value >= bound if name.startswith("times") else value <= bound)
+            good = (
+                bound is None
+                or math.isnan(value)
+                or (value >= bound if name.startswith("times") else value <= bound)
+            )
             held &= good
-            sign = "" if bound is None else f" ({'>=' if name.startswith('times') else '<='} {bound})"
+            sign = (
+                "" if bound is None else f" ({'>=' if name.startswith('times') else '<='} {bound})"
+            )
             cells.append(f"{value:.1f}{sign}" + ("" if good else " MISSED"))
         table.add_row(str(shape), f"{1e3 * ours:.1f}", *cells)
-        rows.append({"N": shape[0], "D": shape[1], "slices": shape[2], "milliseconds": 1e3 * ours, **measured})
+        rows.append(
+            {
+                "N": shape[0],
+                "D": shape[1],
+                "slices": shape[2],
+                "milliseconds": 1e3 * ours,
+                **measured,
+            }
+        )
     if memory:
         rows[0]["extra peak memory of the source's formula"] = _extra_peak("source", SHAPES[0])
     console.print(table)
     steps = {}
     if shutil.which("c++"):
-        steps_table = Table("method", "times as fast", f"seconds of the first {WARM_STEPS} steps", title="torch.compile, a step of chapter 4")
+        steps_table = Table(
+            "method",
+            "times as fast",
+            f"seconds of the first {WARM_STEPS} steps",
+            title="torch.compile, a step of chapter 4",
+        )
         for method in COMPILED:
             console.print(f"compiling {method} ...")
             steps[method] = _compiled_step(method, pairs=2 * pairs)
@@ -219,11 +263,15 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
 def _write(output: Path, rows: list[dict], steps: dict[str, dict[str, float]]) -> None:
     record = {
         "what": "SIGReg, forward and backward: median ratios over pairs timed next to each other in one run",
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {THREADS} threads, {torch.backends.cpu.get_cpu_capability()}",
         "packages": {"python": platform.python_version(), "torch": torch.__version__},
-        "rows": [{k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows],
-        "compiled steps of chapter 4": {name: {k: round(v, 3) for k, v in step.items()} for name, step in steps.items()},
+        "rows": [
+            {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        ],
+        "compiled steps of chapter 4": {
+            name: {k: round(v, 3) for k, v in step.items()} for name, step in steps.items()
+        },
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_suffix(".json.part")

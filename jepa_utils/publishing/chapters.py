@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -20,24 +20,32 @@ import nbformat
 from rich.console import Console
 from rich.table import Table
 
-from jepa_utils.publishing.claims import (
-    PROFILES,
-    Claim,
+from jepa_utils.claims.declare import PROFILES, Claim, find_root, load_claims
+from jepa_utils.claims.draw import redraw
+from jepa_utils.claims.judge import (
     agrees,
     check_chapter,
     compare,
-    find_root,
-    load_claims,
     needs_higher_profile,
     read_results,
-    redraw,
     verdict_of,
 )
 from jepa_utils.publishing.staleness import chapter_hash, parse_cells
 
 PARAMETERS = {"profile", "seed"}
-KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}  # that of the environment we run in
-PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "gensim")  # the versions a page states
+KERNEL = {
+    "display_name": "Python 3",
+    "language": "python",
+    "name": "python3",
+}  # that of the environment we run in
+PACKAGES = (
+    "torch",
+    "lightning",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "gensim",
+)  # the versions a page states
 PROGRESS = re.compile(r"\r|\d+%\|")  # a progress bar on stderr: noise once the run is over
 
 
@@ -45,7 +53,8 @@ class ChapterError(RuntimeError):
     """A chapter is unknown, wrongly built, or failed while running."""
 
 
-# ---------------------------------------------------------------------------------------------- finding, storing
+# ----------------------------------------------------------------------------------------------
+# finding, storing
 
 
 def chapter_names(root: Path | None = None) -> list[str]:
@@ -60,7 +69,9 @@ def chapter_path(name: str | Path, root: Path | None = None) -> Path:
     stem = Path(name).name.removesuffix(".ipynb")
     found = [n for n in names if n == stem] or [n for n in names if stem and n.startswith(stem)]
     if len(found) != 1:
-        raise ChapterError(f"chapter is {str(name)!r}, wants one of: {', '.join(names) or 'no notebooks there'}")
+        raise ChapterError(
+            f"chapter is {str(name)!r}, wants one of: {', '.join(names) or 'no notebooks there'}"
+        )
     return root / "notebooks" / f"{found[0]}.ipynb"
 
 
@@ -83,16 +94,23 @@ def check_parameters(path: Path) -> list[str]:
     import papermill
 
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata["kernelspec"] = KERNEL  # papermill reads parameters only of a language it is told
+    notebook.metadata["kernelspec"] = (
+        KERNEL  # papermill reads parameters only of a language it is told
+    )
     found = set(papermill.inspect_notebook(notebook))
     if found == PARAMETERS:
         return []
     unknown, missing = sorted(found - PARAMETERS), sorted(PARAMETERS - found)
-    details = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [f"missing {', '.join(missing)}"] * bool(missing)
-    return [f"{path.stem}: the cell tagged 'parameters' wants exactly profile and seed: {'; '.join(details)}"]
+    details = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [
+        f"missing {', '.join(missing)}"
+    ] * bool(missing)
+    return [
+        f"{path.stem}: the cell tagged 'parameters' wants exactly profile and seed: {'; '.join(details)}"
+    ]
 
 
-# ------------------------------------------------------------------------------------------------------- running
+# -------------------------------------------------------------------------------------------------------
+# running
 
 
 def run_chapter(
@@ -105,7 +123,8 @@ def run_chapter(
 ) -> Path:
     """Execute a chapter and store its outputs.
 
-    The stored notebook is replaced in one step after a complete run; a failing or interrupted one leaves it as it was.
+    The stored notebook is replaced in one step after a complete run; a failing or interrupted one
+    leaves it as it was.
 
     Parameters
     ----------
@@ -149,13 +168,23 @@ def run_chapter(
     notebook.metadata["kernelspec"] = KERNEL
     digest, start = chapter_hash(path, root), time.perf_counter()
     try:
-        # A notebook instead of a path, for papermill fills braces in paths; no output path: nothing is half written.
+        # A notebook instead of a path, for papermill fills braces in paths; no output path: nothing
+        # is half written.
         executed = papermill.execute_notebook(
-            notebook, None, {"profile": profile, "seed": seed}, cwd=path.parent, progress_bar=progress
+            notebook,
+            None,
+            {"profile": profile, "seed": seed},
+            cwd=path.parent,
+            progress_bar=progress,
         )
     except PapermillExecutionError as error:
-        # papermill's own cell stands after the parameters, so that later cells come one further than in the chapter.
-        at = next(n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+        # papermill's own cell stands after the parameters, so that later cells come one further
+        # than in the chapter.
+        at = next(
+            n
+            for n, cell in enumerate(notebook.cells)
+            if "parameters" in cell.metadata.get("tags", [])
+        )
         number = error.cell_index + (error.cell_index <= at)
         trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
         raise ChapterError(f"{path.stem}: cell {number} failed\n{trace or error.evalue}") from None
@@ -163,11 +192,15 @@ def run_chapter(
         raise ChapterError(f"{path.stem}: the kernel died, most often for lack of memory") from None
     seconds = time.perf_counter() - start
     if path.read_bytes() != before:
-        raise ChapterError(f"{path.stem}: the notebook was edited while it ran; its outputs are not stored, run it again")
+        raise ChapterError(
+            f"{path.stem}: the notebook was edited while it ran; its outputs are not stored, run it again"
+        )
     _take_outputs(notebook, executed, root)
     results = read_results(notebook, path.stem)
     if results.profile != profile:
-        raise ChapterError(f"{path.stem}: run as {profile}, but its set-up cell opened it as {results.profile}")
+        raise ChapterError(
+            f"{path.stem}: run as {profile}, but its set-up cell opened it as {results.profile}"
+        )
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata["jepa"] = {
@@ -175,7 +208,7 @@ def run_chapter(
         "profile": profile,
         "seed": seed,
         "seconds": round(seconds, 1),
-        "executed": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "executed": datetime.now(UTC).strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "packages": _versions(),
         "data": results.data,
@@ -190,20 +223,28 @@ def _injected(cell) -> bool:
 
 
 def _versions() -> dict[str, str]:
-    installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    installed = {
+        d.metadata["Name"].lower(): d.version
+        for d in importlib.metadata.distributions()
+        if d.metadata["Name"]
+    }
     return {name: installed[name] for name in PACKAGES if name in installed}
 
 
 def _take_outputs(notebook, executed, root: Path) -> None:
     """Copy outputs only: papermill's own cell, tags and timings stay behind, and cells keep their ids."""
     count = 0
-    for cell, ran in zip(notebook.cells, (c for c in executed.cells if not _injected(c)), strict=True):
+    for cell, ran in zip(
+        notebook.cells, (c for c in executed.cells if not _injected(c)), strict=True
+    ):
         if cell.cell_type != "code":
             continue
         if ran.execution_count is not None:
             count += 1
         cell.execution_count = count if ran.execution_count is not None else None
-        cell.outputs = [kept for kept in (_clean(output, root) for output in ran.outputs) if kept is not None]
+        cell.outputs = [
+            kept for kept in (_clean(output, root) for output in ran.outputs) if kept is not None
+        ]
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = cell.execution_count
@@ -215,13 +256,16 @@ def _clean(output, root: Path):
         return None
     if output.output_type == "stream":
         if output.name == "stderr":
-            output.text = "\n".join(line for line in output.text.split("\n") if not PROGRESS.search(line)).lstrip("\n")
+            output.text = "\n".join(
+                line for line in output.text.split("\n") if not PROGRESS.search(line)
+            ).lstrip("\n")
         output.text = output.text.replace(f"{root}/", "")
         return output if output.text else None
     return output
 
 
-# ------------------------------------------------------------------------------------------------------ checking
+# ------------------------------------------------------------------------------------------------------
+# checking
 
 
 def stale_chapters(root: Path | None = None) -> list[str]:
@@ -244,38 +288,72 @@ def vacuity_problems(path: Path, root: Path | None = None) -> list[str]:
     outputs = [output for _, cell in cells for output in cell.outputs]
     results, run = read_results(notebook, name), notebook.metadata.get("jepa", {})
     problems = check_parameters(path)
-    problems += [f"{name}: cell {n} was never executed" for n, cell in cells if cell.execution_count is None]
+    problems += [
+        f"{name}: cell {n} was never executed" for n, cell in cells if cell.execution_count is None
+    ]
     counts = [cell.execution_count for _, cell in cells if cell.execution_count is not None]
     if counts != sorted(counts) or len(set(counts)) != len(counts):
         problems.append(f"{name}: its cells were not executed in order in one run")
     for n, cell in cells:
-        problems += [f"{name}: cell {n} ended in {o.ename}" for o in cell.outputs if o.output_type == "error"]
+        problems += [
+            f"{name}: cell {n} ended in {o.ename}" for o in cell.outputs if o.output_type == "error"
+        ]
         if _injected(cell):
-            problems.append(f"{name}: cell {n} is papermill's injected parameters, which are not part of a chapter")
+            problems.append(
+                f"{name}: cell {n} is papermill's injected parameters, which are not part of a chapter"
+            )
     if not outputs:
         problems.append(f"{name}: no cell has an output")
-    if missing := sorted({"hash", "profile", "seed", "seconds", "executed", "python", "packages", "data"} - set(run)):
-        problems.append(f"{name}: its metadata lacks {', '.join(missing)}: run it with 'jepa run {name}'")
+    if missing := sorted(
+        {"hash", "profile", "seed", "seconds", "executed", "python", "packages", "data"} - set(run)
+    ):
+        problems.append(
+            f"{name}: its metadata lacks {', '.join(missing)}: run it with 'jepa run {name}'"
+        )
     elif run["profile"] not in ("laptop", "gpu"):
-        problems.append(f"{name}: its outputs were made under {run['profile']!r}, wants laptop or gpu")
+        problems.append(
+            f"{name}: its outputs were made under {run['profile']!r}, wants laptop or gpu"
+        )
     if results.profile != run.get("profile"):
-        problems.append(f"{name}: opened under {results.profile!r}, run under {run.get('profile')!r}")
+        problems.append(
+            f"{name}: opened under {results.profile!r}, run under {run.get('profile')!r}"
+        )
     code = parse_cells(notebook)
     named = set(_recorded_in_source(code))
     recorded = {r.claim for r in results.recorded}
-    if run.get("profile") in PROFILES:  # a claim of a higher profile, recorded under a condition, may wait for its run
+    if (
+        run.get("profile") in PROFILES
+    ):  # a claim of a higher profile, recorded under a condition, may wait for its run
         claims = load_claims(root / "book" / "claims.yml")
-        conditional = {id for branch in ast.walk(code) if isinstance(branch, ast.If) for id in _recorded_in_source(branch)}
-        named -= {id for id in conditional & set(claims) if needs_higher_profile(run["profile"], claims[id])}
-    problems += [f"{name}: record({id!r}) is in a cell but not in the outputs" for id in sorted(named - recorded)]
-    problems += [f"{name}: glue key {key!r} is used {n} times" for key, n in Counter(results.keys).items() if n > 1]
+        conditional = {
+            id
+            for branch in ast.walk(code)
+            if isinstance(branch, ast.If)
+            for id in _recorded_in_source(branch)
+        }
+        named -= {
+            id
+            for id in conditional & set(claims)
+            if needs_higher_profile(run["profile"], claims[id])
+        }
+    problems += [
+        f"{name}: record({id!r}) is in a cell but not in the outputs"
+        for id in sorted(named - recorded)
+    ]
+    problems += [
+        f"{name}: glue key {key!r} is used {n} times"
+        for key, n in Counter(results.keys).items()
+        if n > 1
+    ]
     text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     return problems + _glue_problems(text, path, root)
 
 
 def _recorded_in_source(code: ast.AST) -> list[str]:
     calls = [node for node in ast.walk(code) if isinstance(node, ast.Call) and node.args]
-    ids = [c.args[0] for c in calls if getattr(c.func, "id", getattr(c.func, "attr", "")) == "record"]
+    ids = [
+        c.args[0] for c in calls if getattr(c.func, "id", getattr(c.func, "attr", "")) == "record"
+    ]
     return [id.value for id in ids if isinstance(id, ast.Constant)]
 
 
@@ -283,19 +361,28 @@ def page_problems(root: Path | None = None) -> list[str]:
     """Glue references in the prose pages to keys that no chapter records."""
     root = root or find_root()
     pages = sorted((root / "book").rglob("*.md"))
-    return [problem for page in pages for problem in _glue_problems(page.read_text(encoding="utf-8"), page, root)]
+    return [
+        problem
+        for page in pages
+        for problem in _glue_problems(page.read_text(encoding="utf-8"), page, root)
+    ]
 
 
 def glue_references(text: str) -> list[tuple[str, str]]:
     """The (document, key) pairs that a page's ``{glue}`` roles and directives refer to; the document may be empty."""
-    # Examples of the syntax are no references: plain code blocks, and code between double backticks.
-    text = re.sub(r"^(`{3,}|~{3,})(?!\s*\{)[^\n]*\n.*?^\1[`~]*\s*$", "", text, flags=re.MULTILINE | re.DOTALL)
+    # Examples of the syntax are no references: plain code blocks, and code between double
+    # backticks.
+    text = re.sub(
+        r"^(`{3,}|~{3,})(?!\s*\{)[^\n]*\n.*?^\1[`~]*\s*$", "", text, flags=re.MULTILINE | re.DOTALL
+    )
     text = re.sub(r"(?<!`)``(?!`).+?(?<!`)``(?!`)", "", text)
     found = []
     for kind, content in re.findall(r"\{glue(:\w*)?\}`([^`]+)`", text):
         document, _, key = content.rpartition("::")
         found.append((document, key.rsplit(":", 1)[0] if kind in (":text", ":md") else key))
-    for key, options in re.findall(r"^\s*(?:`{3,}|:{3,})\{glue(?::\w*)?\}\s*(\S+)\s*\n((?:\s*:\w+:.*\n)*)", text, re.MULTILINE):
+    for key, options in re.findall(
+        r"^\s*(?:`{3,}|:{3,})\{glue(?::\w*)?\}\s*(\S+)\s*\n((?:\s*:\w+:.*\n)*)", text, re.MULTILINE
+    ):
         document = re.search(r":doc:\s*(\S+)", options)
         found.append((document[1] if document else "", key))
     return found
@@ -312,9 +399,13 @@ def _glue_problems(text: str, page: Path, root: Path) -> list[str]:
     for document, key in glue_references(text):
         target = glue_target(document, page, root) if document else page
         if target.suffix != ".ipynb" or not target.is_file():
-            problems.append(f"{page.stem}: glue reference {key!r} names no chapter: {document or 'this page'}")
+            problems.append(
+                f"{page.stem}: glue reference {key!r} names no chapter: {document or 'this page'}"
+            )
         elif key not in read_results(target).keys:
-            problems.append(f"{page.stem}: stale glue key {key!r}: {target.stem} does not record it")
+            problems.append(
+                f"{page.stem}: stale glue key {key!r}: {target.stem} does not record it"
+            )
     return problems
 
 
@@ -322,9 +413,13 @@ def chapter_problems(path: Path, claims: Mapping[str, Claim], root: Path) -> lis
     """All that is wrong with a stored chapter: vacuous, stale, a claim not as declared, a box not as declared."""
     problems = vacuity_problems(path, root) + check_chapter(claims, read_results(path))
     if is_stale(path, root):
-        problems.append(f"{path.stem}: stale: its code or the lock changed since its outputs were made; 'jepa book' runs it")
+        problems.append(
+            f"{path.stem}: stale: its code or the lock changed since its outputs were made; 'jepa book' runs it"
+        )
     if redraw(nbformat.read(path, as_version=4), claims):
-        problems.append(f"{path.stem}: a claim's box is not as claims.yml has it now; 'jepa book' draws it anew")
+        problems.append(
+            f"{path.stem}: a claim's box is not as claims.yml has it now; 'jepa book' draws it anew"
+        )
     return problems
 
 
@@ -342,7 +437,10 @@ def redraw_chapters(root: Path | None = None) -> list[str]:
 
 
 def verify(
-    chapters: list[str] | None = None, jobs: int = 1, root: Path | None = None, console: Console | None = None
+    chapters: list[str] | None = None,
+    jobs: int = 1,
+    root: Path | None = None,
+    console: Console | None = None,
 ) -> list[str]:
     """Run chapters again under ``laptop`` and check every claim and glued number, stored and run again.
 
@@ -374,7 +472,16 @@ def verify(
         with ProcessPoolExecutor(jobs) as pool:
             failures = list(pool.map(run, paths))
     problems = [] if chapters else page_problems(root)
-    table = Table("claim", "expected", "stored", "run again", "verdict", "declared", title="Claims", title_justify="left")
+    table = Table(
+        "claim",
+        "expected",
+        "stored",
+        "run again",
+        "verdict",
+        "declared",
+        title="Claims",
+        title_justify="left",
+    )
     for path, failure in zip(paths, failures):
         stored = read_results(path)
         problems += chapter_problems(path, claims, root)
@@ -382,13 +489,22 @@ def verify(
             problems.append(failure)
             continue
         rerun = read_results(_verified(path, root))
-        problems += [f"run again: {problem}" for problem in check_chapter(claims, rerun, rerun=True)]
+        problems += [
+            f"run again: {problem}" for problem in check_chapter(claims, rerun, rerun=True)
+        ]
         problems += compare(claims, stored, rerun)
         for claim in (c for c in claims.values() if c.chapter == path.stem):
-            old, new = ({r.claim: r for r in results.recorded}.get(claim.id) for results in (stored, rerun))
+            old, new = (
+                {r.claim: r for r in results.recorded}.get(claim.id) for results in (stored, rerun)
+            )
             verdict = verdict_of(claim, new)
             good = agrees(claim.verdict, verdict)
-            texts = (claim.id, claim.expect.text(short=True), old.text() if old else "–", new.text() if new else "–")
+            texts = (
+                claim.id,
+                claim.expect.text(short=True),
+                old.text() if old else "–",
+                new.text() if new else "–",
+            )
             table.add_row(*texts, verdict, claim.verdict, style=None if good else "bold red")
     console.print(table)
     for problem in problems:

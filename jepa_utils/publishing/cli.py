@@ -16,11 +16,17 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from jepa_utils.claims.declare import ClaimError, find_root
 from jepa_utils.publishing import chapters
-from jepa_utils.publishing.claims import ClaimError, find_root
 
-app = typer.Typer(help="Run, check and build the Runnable JEPA Book.", no_args_is_help=True, pretty_exceptions_enable=False)
-data_app = typer.Typer(help="The data sets: where they come from, download, check.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run, check and build the Runnable JEPA Book.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(
+    help="The data sets: where they come from, download, check.", no_args_is_help=True
+)
 app.add_typer(data_app, name="data")
 console = Console()
 
@@ -35,13 +41,14 @@ def _clear_errors(*errors: type[Exception]) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-# ---------------------------------------------------------------------------------------------------------- data
+# ----------------------------------------------------------------------------------------------------------
+# data
 
 
 @data_app.command("list")
 def data_list() -> None:
     """List the data sets and where each would come from now."""
-    from jepa_utils.data import sources
+    from jepa_utils.data import load as sources
 
     table = Table("name", "what", "comes from", "note")
     for row in sources.list_data():
@@ -50,9 +57,11 @@ def data_list() -> None:
 
 
 @data_app.command("fetch")
-def data_fetch(names: Annotated[list[str] | None, typer.Argument(help="Data sets; by default all.")] = None) -> None:
+def data_fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets; by default all.")] = None,
+) -> None:
     """Download data sets into the cache."""
-    from jepa_utils.data import sources
+    from jepa_utils.data import load as sources
 
     with _clear_errors(ValueError, sources.DataUnavailableError):
         for name in names or sorted(sources.DATASETS):
@@ -60,9 +69,11 @@ def data_fetch(names: Annotated[list[str] | None, typer.Argument(help="Data sets
 
 
 @data_app.command("check")
-def data_check(names: Annotated[list[str] | None, typer.Argument(help="Data sets; by default all.")] = None) -> None:
+def data_check(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets; by default all.")] = None,
+) -> None:
     """Compare the files that are there with their checksums; fails if one is wrong."""
-    from jepa_utils.data import sources
+    from jepa_utils.data import load as sources
 
     table, bad = Table("name", "source", "status", "note"), False
     with _clear_errors(ValueError):
@@ -74,7 +85,8 @@ def data_check(names: Annotated[list[str] | None, typer.Argument(help="Data sets
     raise typer.Exit(int(bad))
 
 
-# ------------------------------------------------------------------------------------------------------ chapters
+# ------------------------------------------------------------------------------------------------------
+# chapters
 
 
 @app.command()
@@ -126,13 +138,21 @@ def bench() -> None:
 
 @app.command()
 def pretrain(
-    methods: Annotated[list[str] | None, typer.Argument(help="Such as I-JEPA or views; by default those of chapter 4.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, laptop (an hour on two cores), long or twenty (half an hour and two hours for I-JEPA), or gpu.")] = "gpu",
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(help="Such as I-JEPA or views; by default those of chapter 4."),
+    ] = None,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="smoke, laptop (an hour on two cores), long or twenty (half an hour and two hours for I-JEPA), or gpu."
+        ),
+    ] = "gpu",
 ) -> None:
     """Train chapter 4's encoders, the runs of record; goes on where it was interrupted. Writes to results/."""
-    from jepa_utils.data.sources import load_data
-    from jepa_utils.publishing.records import RecordError, pretrain_record
-    from jepa_utils.training.recipes import RECIPES, VisionRecipe
+    from jepa_utils.data.load import load_data
+    from jepa_utils.experiments.cifar10 import RECIPES, VisionRecipe, pretrain_record
+    from jepa_utils.experiments.store import RecordError
 
     with _clear_errors(ValueError, RecordError):
         if profile not in RECIPES:
@@ -143,39 +163,69 @@ def pretrain(
         folder = root / "_build" / "smoke" if profile == "smoke" else root / "results"
         chosen = {"methods": methods} if methods else {}
         recipe = getattr(VisionRecipe, profile)()
-        pretrain_record(recipe, loaded, profile=profile, folder=folder, checkpoints=root / "checkpoints", say=typer.echo, **chosen)
+        pretrain_record(
+            recipe,
+            loaded,
+            profile=profile,
+            folder=folder,
+            checkpoints=root / "checkpoints",
+            say=typer.echo,
+            **chosen,
+        )
 
 
 @app.command()
 def captions(
-    experiments: Annotated[list[str] | None, typer.Argument(help="Such as scenes or temperature; by default all.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, or long (about an hour on two cores).")] = "long",
+    experiments: Annotated[
+        list[str] | None, typer.Argument(help="Such as scenes or temperature; by default all.")
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="smoke, or long (about an hour on two cores).")
+    ] = "long",
 ) -> None:
     """Train chapter 5's models for longer than a page can wait; goes on where it was interrupted. Writes to results/."""
-    from jepa_utils.data.sources import load_data
+    from jepa_utils.data.load import load_data
+    from jepa_utils.experiments.captions import CAPTION_RECIPES, CaptionRecipe, caption_record
+    from jepa_utils.experiments.store import RecordError
     from jepa_utils.models.checkpoints import CheckpointError
-    from jepa_utils.publishing.caption_records import caption_record
-    from jepa_utils.publishing.records import RecordError
-    from jepa_utils.training.caption_recipes import CAPTION_RECIPES, CaptionRecipe
 
     with _clear_errors(ValueError, RecordError, CheckpointError):
         if profile not in CAPTION_RECIPES:
-            raise ValueError(f"profile must be one of {', '.join(CAPTION_RECIPES)}, got {profile!r}")
+            raise ValueError(
+                f"profile must be one of {', '.join(CAPTION_RECIPES)}, got {profile!r}"
+            )
         root = find_root()
         photographs = load_data("flickr8k", source="sample" if profile == "smoke" else None)
         typer.echo(str(photographs.provenance))
-        places = dict(folder=root / "_build" / "smoke" if profile == "smoke" else root / "results", checkpoints=root / "checkpoints")
+        places = dict(
+            folder=root / "_build" / "smoke" if profile == "smoke" else root / "results",
+            checkpoints=root / "checkpoints",
+        )
         chosen = {"experiments": experiments} if experiments else {}
-        recipe, encoder = getattr(CaptionRecipe, profile)(), root / "results" / "cifar10_long_ijepa.safetensors"
-        caption_record(recipe, photographs, encoder=encoder, profile=profile, **places, say=typer.echo, **chosen)
+        recipe, encoder = (
+            getattr(CaptionRecipe, profile)(),
+            root / "results" / "cifar10_long_ijepa.safetensors",
+        )
+        caption_record(
+            recipe,
+            photographs,
+            encoder=encoder,
+            profile=profile,
+            **places,
+            say=typer.echo,
+            **chosen,
+        )
 
 
-# ---------------------------------------------------------------------------------------------------------- book
+# ----------------------------------------------------------------------------------------------------------
+# book
 
 
 @app.command()
 def book(
-    run: Annotated[bool, typer.Option(help="Run stale chapters; with --no-run they are an error.")] = True,
+    run: Annotated[
+        bool, typer.Option(help="Run stale chapters; with --no-run they are an error.")
+    ] = True,
 ) -> None:
     """Run stale chapters, build the HTML with warnings as errors, and say where the page is."""
     with _clear_errors():
@@ -197,7 +247,8 @@ def book(
 def build_html(root: Path) -> int:
     """Build the HTML with Jupyter Book; return its exit status."""
     program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    # --all: pages quote values of other pages, and an incremental build leaves those, and the styles, as they were
+    # --all: pages quote values of other pages, and an incremental build leaves those, and the
+    # styles, as they were
     options = ["--all", "--builder", "html", "-n", "-W", "--keep-going"]
     with publishing_config(root) as config:
         return subprocess.run([*program, "build", ".", *options, *config], cwd=root).returncode
@@ -207,9 +258,9 @@ def build_html(root: Path) -> int:
 def publishing_config(root: Path) -> Iterator[list[str]]:
     """Options for Jupyter Book that add the repository's address and launch buttons, where they are known.
 
-    The book has no fixed home: the publishing environment gives its address as ``JEPA_REPOSITORY_URL`` (and
-    ``JEPA_REPOSITORY_BRANCH``, by default main). Without it a page has no launch buttons, which would lead nowhere.
-    """
+    The book has no fixed home: the publishing environment gives its address as
+    ``JEPA_REPOSITORY_URL`` (and ``JEPA_REPOSITORY_BRANCH``, by default main). Without it a page has
+    no launch buttons, which would lead nowhere."""
     url = os.environ.get("JEPA_REPOSITORY_URL")
     if not url:
         yield []

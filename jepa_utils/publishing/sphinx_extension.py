@@ -13,18 +13,10 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from jepa_utils.claims.declare import VERDICTS, Claim, ClaimError, load_claims
+from jepa_utils.claims.draw import verdict_class
+from jepa_utils.claims.judge import Recorded, expected_text, read_results, verdict_of
 from jepa_utils.publishing import chapters
-from jepa_utils.publishing.claims import (
-    VERDICTS,
-    Claim,
-    ClaimError,
-    Recorded,
-    expected_text,
-    load_claims,
-    read_results,
-    verdict_class,
-    verdict_of,
-)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -78,7 +70,9 @@ class Scoreboard(SphinxDirective):
             raise ExtensionError(f"scoreboard: {error}") from error
         wanted = self.options.get("chapter")
         if wanted is not None and wanted not in names:
-            raise ExtensionError(f"scoreboard: chapter is {wanted!r}, wants one of {', '.join(names)}")
+            raise ExtensionError(
+                f"scoreboard: chapter is {wanted!r}, wants one of {', '.join(names)}"
+            )
         names = [wanted] if wanted else names
         verdicts, tables, status = Counter(), [], []
         for name in names:
@@ -87,7 +81,9 @@ class Scoreboard(SphinxDirective):
             notebook = nbformat.read(path, as_version=4)
             recorded = {r.claim: r for r in read_results(notebook, name).recorded}
             own = [claim for claim in claims.values() if claim.chapter == name]
-            if missing := [c.id for c in own if c.id not in recorded and c.verdict != "not attempted"]:
+            if missing := [
+                c.id for c in own if c.id not in recorded and c.verdict != "not attempted"
+            ]:
                 raise ExtensionError(f"scoreboard: {name} does not record {', '.join(missing)}")
             if "jepa" not in notebook.metadata:
                 raise ExtensionError(f"scoreboard: {name} was never run: 'jepa run {name}'")
@@ -95,10 +91,22 @@ class Scoreboard(SphinxDirective):
             title = nodes.rubric("", "", self.link(name, _title(notebook, name)))
             tables += [title, self.claims(own, recorded)] if own else []
             status.append(self.status(name, _title(notebook, name), notebook.metadata["jepa"]))
-        counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
-        summary = nodes.paragraph("", f"{verdicts.total()} {'claim' if verdicts.total() == 1 else 'claims'}: {counts}." if verdicts else "No claims yet.")
+        counts = ", ".join(
+            f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict]
+        )
+        summary = nodes.paragraph(
+            "",
+            f"{verdicts.total()} {'claim' if verdicts.total() == 1 else 'claims'}: {counts}."
+            if verdicts
+            else "No claims yet.",
+        )
         heads = ("Chapter", "Run on", "Profile", "Seconds", "Data", "Python and packages")
-        return [summary, *tables, nodes.rubric("", "How the chapters were run"), _table("chapter-status", heads, status)]
+        return [
+            summary,
+            *tables,
+            nodes.rubric("", "How the chapters were run"),
+            _table("chapter-status", heads, status),
+        ]
 
     def link(self, chapter: str, text: str, anchor: str = "") -> nodes.reference:
         """A link to a chapter's page, or to an anchor in it."""
@@ -113,25 +121,61 @@ class Scoreboard(SphinxDirective):
         for claim in own:
             found = recorded.get(claim.id)
             verdict = verdict_of(claim, found)
-            says = self.link(claim.chapter, claim.says, f"#claim-{claim.id}") if found else nodes.Text(claim.says)
+            says = (
+                self.link(claim.chapter, claim.says, f"#claim-{claim.id}")
+                if found
+                else nodes.Text(claim.says)
+            )
             reported = "–" if claim.reported is None else str(claim.reported)
             data = ", ".join(f"{d['name']} ({d['origin']})" for d in found.data) if found else "–"
             mark = nodes.inline("", verdict, classes=["claim-verdict", verdict_class(verdict)])
             value, profile = (found.text(), found.profile) if found else ("–", "–")
-            rows.append((says, mark, value, reported, expected_text(claim, found), claim.source, profile, data))
-        heads = ("Claim", "Verdict", "Our value", "Source's value", "Expected", "Source", "Profile", "Data")
+            rows.append(
+                (
+                    says,
+                    mark,
+                    value,
+                    reported,
+                    expected_text(claim, found),
+                    claim.source,
+                    profile,
+                    data,
+                )
+            )
+        heads = (
+            "Claim",
+            "Verdict",
+            "Our value",
+            "Source's value",
+            "Expected",
+            "Source",
+            "Profile",
+            "Data",
+        )
         return _table("scoreboard", heads, rows)
 
     def status(self, name: str, title: str, run: dict) -> tuple:
         packages = ", ".join(f"{package} {version}" for package, version in run["packages"].items())
         data = ", ".join(f"{d['name']} ({d['origin']})" for d in run["data"]) or "none loaded"
         made = f"Python {run['python']}, {packages}"
-        return (self.link(name, title), run["executed"], run["profile"], f"{run['seconds']:.0f}", data, made)
+        return (
+            self.link(name, title),
+            run["executed"],
+            run["profile"],
+            f"{run['seconds']:.0f}",
+            data,
+            made,
+        )
 
 
 def _title(notebook, name: str) -> str:
     """A chapter's first heading."""
-    lines = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    lines = [
+        line
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+    ]
     return next((line[2:].strip() for line in lines if line.startswith("# ")), name)
 
 
@@ -141,6 +185,10 @@ def _table(name: str, heads: tuple[str, ...], rows: list[tuple]) -> nodes.contai
     for part, content in ((nodes.thead(), [heads]), (nodes.tbody(), rows)):
         for cells in content:
             entries = [c if isinstance(c, nodes.Node) else nodes.Text(c) for c in cells]
-            part += nodes.row("", *(nodes.entry("", nodes.paragraph("", "", entry)) for entry in entries))
+            part += nodes.row(
+                "", *(nodes.entry("", nodes.paragraph("", "", entry)) for entry in entries)
+            )
         group += part
-    return nodes.container("", nodes.table("", group, classes=["claim-table"]), classes=[name, "claim-scroll"])
+    return nodes.container(
+        "", nodes.table("", group, classes=["claim-table"]), classes=[name, "claim-scroll"]
+    )

@@ -1,9 +1,9 @@
 """When a chapter's stored outputs are out of date: one hash over all code that could change them.
 
-The hash covers the chapter's code cells, the modules of the package they reach (found by reading imports, nothing is
-executed) and the lock. Comments, docstrings and layout are aside. Data is not covered: a reader with another copy
-need not run everything again, and each page says which data made it.
-"""
+The hash covers the chapter's code cells, the modules of the package they reach (found by reading
+imports, nothing is executed) and the lock. Comments, docstrings and layout are aside. Data is not
+covered: a reader with another copy need not run everything again, and each page says which data
+made it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from pathlib import Path
 import nbformat
 
 PACKAGE = "jepa_utils"
-# Reporting changes no number, and what it draws (boxes, tables) is drawn anew from the recorded values whenever it or
-# claims.yml changes (claims.redraw), so this room is left out: else every edit to it would make all chapters stale.
+# Reporting changes no number, and what it draws (boxes, tables) is drawn anew from the recorded
+# values whenever it or claims.yml changes (claims.redraw), so this room is left out: else every
+# edit to it would make all chapters stale.
 REPORTING = f"{PACKAGE}.publishing"
 STRINGS = ("FunctionDef", "AsyncFunctionDef", "ClassDef")
 
@@ -75,7 +76,9 @@ def _split_magics(source: str) -> tuple[str, str]:
         return "", source
     magic = re.compile(r"^\s*[%!].*$", re.MULTILINE)
     # pass stands in for the line, for it may be all there is under an if.
-    return magic.sub(lambda m: re.match(r"\s*", m[0])[0] + "pass", source), "\n".join(magic.findall(source))
+    return magic.sub(lambda m: re.match(r"\s*", m[0])[0] + "pass", source), "\n".join(
+        magic.findall(source)
+    )
 
 
 def _dump(node: object, keep_strings: bool = False) -> str:
@@ -88,7 +91,9 @@ def _dump(node: object, keep_strings: bool = False) -> str:
     if not isinstance(node, ast.AST):
         return ascii(node)
     name, found = type(node).__name__, []
-    keep = keep_strings and name == "Module"  # a cell's last string is an output, a function's is a docstring
+    keep = (
+        keep_strings and name == "Module"
+    )  # a cell's last string is an output, a function's is a docstring
     for key, value in ast.iter_fields(node):
         if key in ("ctx", "kind", "type_comment", "type_ignores"):
             continue
@@ -100,7 +105,11 @@ def _dump(node: object, keep_strings: bool = False) -> str:
 
 
 def _is_string(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 class _Package:
@@ -122,7 +131,11 @@ class _Package:
         tree = self.tree(module)
         if not self.is_package(module):
             return tree
-        body = [node for node in tree.body if not isinstance(node, (ast.Import, ast.ImportFrom)) and not _is_all(node)]
+        body = [
+            node
+            for node in tree.body
+            if not isinstance(node, (ast.Import, ast.ImportFrom)) and not _is_all(node)
+        ]
         return ast.Module(body=body, type_ignores=[])
 
     def _exports(self, module: str) -> dict[str, tuple[str, str]]:
@@ -130,7 +143,11 @@ class _Package:
         found = {}
         for node in self.tree(module).body:
             if isinstance(node, ast.ImportFrom) and (base := self.base(node, module)) in self.files:
-                found |= {alias.asname or alias.name: (base, alias.name) for alias in node.names if alias.name != "*"}
+                found |= {
+                    alias.asname or alias.name: (base, alias.name)
+                    for alias in node.names
+                    if alias.name != "*"
+                }
         return found
 
     def base(self, node: ast.ImportFrom, module: str | None) -> str:
@@ -151,19 +168,30 @@ class _Package:
 
     def under(self, module: str) -> set[str]:
         """A module and, if it is a package, all in it: for uses that cannot be followed to one name."""
-        passed_on = {source for source, _ in self.exports(module).values()} if self.is_package(module) else set()
+        passed_on = (
+            {source for source, _ in self.exports(module).values()}
+            if self.is_package(module)
+            else set()
+        )
         return passed_on | {m for m in self.files if m == module or m.startswith(module + ".")}
 
-    def imports(self, tree: ast.AST, module: str | None = None) -> tuple[set[str], dict[str, tuple[str, str | None]]]:
+    def imports(
+        self, tree: ast.AST, module: str | None = None
+    ) -> tuple[set[str], dict[str, tuple[str, str | None]]]:
         """Read a tree's imports: the modules they reach, and (module, name there or None) by local name."""
         reached, names = set(), {}
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     if alias.name in self.files:
-                        names[alias.asname or PACKAGE] = (alias.name if alias.asname else PACKAGE, None)
+                        names[alias.asname or PACKAGE] = (
+                            alias.name if alias.asname else PACKAGE,
+                            None,
+                        )
                         reached |= set() if self.is_package(alias.name) else {alias.name}
-            elif isinstance(node, ast.ImportFrom) and (base := self.base(node, module)) in self.files:
+            elif (
+                isinstance(node, ast.ImportFrom) and (base := self.base(node, module)) in self.files
+            ):
                 for alias in node.names:
                     found = None if alias.name == "*" else self.find(base, alias.name)
                     if found is None:
@@ -193,10 +221,16 @@ class _Package:
     def direct(self, tree: ast.AST, module: str | None = None) -> set[str]:
         """The package's modules that a tree imports or uses through an imported package."""
         reached, names = self.imports(tree, module)
-        packages = {name: found for name, found in names.items() if found[1] is None and self.is_package(found[0])}
+        packages = {
+            name: found
+            for name, found in names.items()
+            if found[1] is None and self.is_package(found[0])
+        }
 
         def visit(node: ast.AST) -> None:
-            found = self.follow(node, packages) if isinstance(node, (ast.Attribute, ast.Name)) else None
+            found = (
+                self.follow(node, packages) if isinstance(node, (ast.Attribute, ast.Name)) else None
+            )
             if found is None:
                 for child in ast.iter_child_nodes(node):
                     visit(child)
@@ -225,7 +259,10 @@ class _Package:
         _, names = self.imports(tree)
         texts = []
         for call in ast.walk(tree):
-            if not (isinstance(call, ast.Call) and getattr(call.func, "id", getattr(call.func, "attr", "")) == "show_source"):
+            if not (
+                isinstance(call, ast.Call)
+                and getattr(call.func, "id", getattr(call.func, "attr", "")) == "show_source"
+            ):
                 continue
             for argument in call.args:
                 if found := self.follow(argument, names):
@@ -241,11 +278,17 @@ class _Package:
             if not inner:
                 return "\n".join(lines)
             node = inner[-1]
-        first, last = (1, len(lines)) if isinstance(node, ast.Module) else (node.lineno, node.end_lineno)
+        first, last = (
+            (1, len(lines)) if isinstance(node, ast.Module) else (node.lineno, node.end_lineno)
+        )
         string = node.body[0] if node.body and _is_string(node.body[0]) else None
         hidden = range(string.lineno, string.end_lineno + 1) if string else ()
-        return "\n".join(line for n, line in enumerate(lines[first - 1 : last], first) if n not in hidden)
+        return "\n".join(
+            line for n, line in enumerate(lines[first - 1 : last], first) if n not in hidden
+        )
 
 
 def _is_all(node: ast.AST) -> bool:
-    return isinstance(node, ast.Assign) and any(getattr(t, "id", None) == "__all__" for t in node.targets)
+    return isinstance(node, ast.Assign) and any(
+        getattr(t, "id", None) == "__all__" for t in node.targets
+    )

@@ -13,9 +13,10 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
-__all__ = ["History", "fit", "neighbour_batches", "tensor_batches"]
+__all__ = ["History", "fit"]
+
 
 THREADS = 2  # the book's machine; more changes rounding, and with it the last digits
 
@@ -37,81 +38,6 @@ class History:
     losses: dict[str, list[float]] = field(default_factory=dict)
     monitors: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
-
-
-def tensor_batches(*tensors: Tensor, batch_size: int) -> DataLoader:
-    """Consecutive batches of tensors that lie in memory, in order, the last one short.
-
-    Parameters
-    ----------
-    *tensors : Tensor, shape (P, ...)
-        Equally long.
-    batch_size : int
-        Rows per batch.
-
-    Returns
-    -------
-    DataLoader
-        Yields tuples of tensors (B, ...).
-
-    Raises
-    ------
-    ValueError
-        If `batch_size` is below 1, or lengths differ.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if len({len(tensor) for tensor in tensors}) != 1:
-        raise ValueError(f"tensors must be equally long, got lengths {[len(tensor) for tensor in tensors]}")
-    # The batches are views: nothing is indexed, collated or copied while training.
-    return DataLoader(list(zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)), batch_size=None)
-
-
-class _NeighbourPairs(IterableDataset):
-    def __init__(self, points: Tensor, neighbours: Tensor, batch_size: int):
-        self.points, self.neighbours, self.batch_size = points, neighbours, batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.points) // self.batch_size)
-
-    def __iter__(self):
-        n, k = self.neighbours.shape
-        partner = self.neighbours[torch.arange(n), torch.randint(k, (n,))]
-        for chosen in torch.randperm(n).split(self.batch_size):
-            yield self.points[chosen], self.points[partner[chosen]]
-
-
-def neighbour_batches(points: Tensor, neighbours: Tensor, *, batch_size: int) -> DataLoader:
-    """Batches of points and partners: each point once per pass, with a partner drawn anew; the last batch is short.
-
-    Parameters
-    ----------
-    points : Tensor, shape (N, ...)
-        Points, in memory.
-    neighbours : Tensor of int64, shape (N, K)
-        Indices of the possible partners of each point.
-    batch_size : int
-        Pairs per batch.
-
-    Returns
-    -------
-    DataLoader
-        Yields (points, partners), each (B, ...).
-
-    Raises
-    ------
-    ValueError
-        If `batch_size` is below 1, or `neighbours` does not fit to `points`.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if neighbours.dim() != 2 or len(neighbours) != len(points) or neighbours.shape[1] < 1:
-        raise ValueError(f"neighbours must have shape ({len(points)}, K), got {tuple(neighbours.shape)}")
-    if neighbours.min() < 0 or neighbours.max() >= len(points):
-        raise ValueError(
-            f"neighbours must be indices below {len(points)}, got {int(neighbours.min())} to {int(neighbours.max())}"
-        )
-    return DataLoader(_NeighbourPairs(points, neighbours, batch_size), batch_size=None)
 
 
 class _Recorder(Callback):
@@ -142,12 +68,16 @@ class _Recorder(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         for name, value in outputs.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()  # stays on the device: no wait per step
+            self.sums[name] = (
+                self.sums.get(name, 0) + value.detach()
+            )  # stays on the device: no wait per step
 
     def on_train_epoch_end(self, trainer, module):
         for name, total in self.sums.items():
             total = trainer.strategy.reduce(total, reduce_op="mean")  # over processes
-            self.history.losses.setdefault(name, []).append(float(total) / trainer.num_training_batches)
+            self.history.losses.setdefault(name, []).append(
+                float(total) / trainer.num_training_batches
+            )
         self.history.seconds += time.perf_counter() - self.started
         self._watch()
 
@@ -156,7 +86,10 @@ class _Recorder(Callback):
             "losses": self.history.losses,
             "monitors": self.history.monitors,
             "seconds": self.history.seconds,
-            "rng": (torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []),
+            "rng": (
+                torch.get_rng_state(),
+                torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            ),
         }
 
     def load_state_dict(self, state):
@@ -190,13 +123,14 @@ def fit(
     monitor : callable, optional
         Called before training and after each epoch; its numbers land in `History.monitors`.
     checkpoint : path, optional
-        File ``*.ckpt`` that is rewritten after each epoch. If it exists, training goes on from it and ends with the weights
-        that an uninterrupted run has. It is a pickle: open only your own.
+        File ``*.ckpt`` that is rewritten after each epoch. If it exists, training goes on from it
+        and ends with the weights that an uninterrupted run has. It is a pickle: open only your own.
     progress : bool, default True
         Show a progress bar.
     devices : int, default 1
-        Processes that share each batch and train as one (Lightning's "ddp", which starts the caller's script once more for each:
-        call it from a script, not from a notebook). Only for a data module that gives each process its part.
+        Processes that share each batch and train as one (Lightning's "ddp", which starts the
+        caller's script once more for each: call it from a script, not from a notebook). Only for a
+        data module that gives each process its part.
 
     Returns
     -------
@@ -205,13 +139,15 @@ def fit(
     Raises
     ------
     ValueError
-        If `epochs` or `devices` is below 1, `checkpoint` has another suffix, several devices are to share a DataLoader, or the
-        loss stops being finite.
+        If `epochs` or `devices` is below 1, `checkpoint` has another suffix, several devices are to
+        share a DataLoader, or the loss stops being finite.
     """
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     if devices < 1 or (devices > 1 and isinstance(batches, DataLoader)):
-        raise ValueError(f"devices must be 1, or more with a LightningDataModule as batches, got {devices}")
+        raise ValueError(
+            f"devices must be 1, or more with a LightningDataModule as batches, got {devices}"
+        )
     torch.set_num_threads(THREADS)
     _quiet_lightning()
     L.seed_everything(seed, verbose=False)
@@ -220,9 +156,15 @@ def fit(
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
         if checkpoint.suffix != ModelCheckpoint.FILE_EXTENSION:
-            raise ValueError(f"checkpoint must be a file named *{ModelCheckpoint.FILE_EXTENSION}, got {checkpoint}")
+            raise ValueError(
+                f"checkpoint must be a file named *{ModelCheckpoint.FILE_EXTENSION}, got {checkpoint}"
+            )
         # Lightning calls it after the recorder, so it holds the losses of its epoch.
-        callbacks.append(ModelCheckpoint(dirpath=checkpoint.parent, filename=checkpoint.stem, enable_version_counter=False))
+        callbacks.append(
+            ModelCheckpoint(
+                dirpath=checkpoint.parent, filename=checkpoint.stem, enable_version_counter=False
+            )
+        )
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=100, leave=False))
     trainer = L.Trainer(
@@ -241,9 +183,15 @@ def fit(
         # Batches lie in memory: worker processes would only cost.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*IterableDataset` has `__len__`.*")
-        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # it is where we go on
+        warnings.filterwarnings(
+            "ignore", message=".*exists and is not empty.*"
+        )  # it is where we go on
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
-        trainer.fit(module, batches, ckpt_path=checkpoint if checkpoint is not None and checkpoint.exists() else None)
+        trainer.fit(
+            module,
+            batches,
+            ckpt_path=checkpoint if checkpoint is not None and checkpoint.exists() else None,
+        )
     losses = recorder.history.losses["loss"]
     if not all(map(_finite, losses)):
         raise ValueError(f"the loss stopped being finite: mean per epoch {losses}")

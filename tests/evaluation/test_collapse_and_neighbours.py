@@ -1,0 +1,215 @@
+"""Collapse measures, neighbours and classical baselines on clouds and texts whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from jepa_utils.evaluation.collapse import collapse_report, effective_rank, isotropy
+from jepa_utils.evaluation.neighbours import base_rate, nearest_neighbours, neighbour_purity
+from jepa_utils.evaluation.word_vectors import ppmi_svd, word2vec
+
+
+def orthogonal_columns(n=64, d=8):
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.linalg.qr(x - x.mean(dim=0))[0]  # centred (up to rounding) and equally long
+
+
+def test_effective_rank_of_known_spectra():
+    q = orthogonal_columns()
+    assert effective_rank(q) == pytest.approx(8, rel=1e-6)
+    assert effective_rank(q[:, :1] @ torch.ones(1, 8, dtype=q.dtype)) == pytest.approx(1, rel=1e-6)
+    scales = torch.tensor([4.0, 2, 1, 1], dtype=q.dtype)
+    p = scales / scales.sum()
+    assert effective_rank(q[:, :4] * scales) == pytest.approx(
+        math.exp(-(p * p.log()).sum()), rel=1e-6
+    )
+    assert effective_rank(q * 1e-9 + 0.0) == pytest.approx(8, rel=1e-6)  # scale does not matter
+    assert effective_rank(torch.full((50, 8), 0.1)) == 0  # full collapse, off the origin
+
+
+def test_collapse_report_tells_clouds_apart():
+    gaussian = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
+    good = collapse_report(gaussian)
+    assert (
+        good.std == pytest.approx(1, abs=0.03)
+        and good.effective_rank > 5.9
+        and 0.6 < good.sigreg < 1.6
+    )
+    point = collapse_report(torch.zeros(4000, 6))
+    assert point.std == point.min_std == point.effective_rank == 0
+    assert point.sigreg == pytest.approx(0.409 * 4000, rel=2e-3)
+    line = collapse_report(gaussian[:, :1] @ torch.ones(1, 6))
+    assert line.effective_rank == pytest.approx(1) and line.sigreg > 10 * good.sigreg
+    assert collapse_report(gaussian) == good  # fixed directions
+    assert set(good.to_dict()) == {"std", "min_std", "effective_rank", "sigreg"}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [torch.zeros(5), torch.zeros(1, 5), torch.full((5, 2), math.nan), [[1.0]], torch.zeros(0, 3)],
+)
+def test_collapse_measures_reject_bad_input(bad):
+    for measure in (effective_rank, collapse_report):
+        with pytest.raises(ValueError, match="embeddings"):
+            measure(bad)
+
+
+def test_collapse_report_rejects_no_slices():
+    with pytest.raises(ValueError, match="num_slices"):
+        collapse_report(torch.randn(5, 2), num_slices=0)
+
+
+POINTS = np.array([[0.0, 1], [0, 1.1], [0, 1.3], [5, 0], [5.1, 0], [5.4, 0]])
+
+
+def test_nearest_neighbours_in_order_without_the_query():
+    found, distances = nearest_neighbours(POINTS, [0, 4], k=2)
+    assert found.tolist() == [[1, 2], [3, 5]]
+    assert distances[0] == pytest.approx([0.1, 0.3])
+    found, _ = nearest_neighbours(
+        np.array([[1.0, 0], [10, 1], [0.9, 0.3]]), [0], k=1, metric="cosine"
+    )
+    assert found.tolist() == [[1]]
+    duplicates = np.zeros((4, 2))
+    found, _ = nearest_neighbours(duplicates, [3], k=3)
+    assert sorted(found[0]) == [0, 1, 2]
+    # among many equal rows a query need not come up as its own neighbour; it is left out all the
+    # same
+    found, _ = nearest_neighbours(np.zeros((20, 2)), range(20), k=3)
+    assert found.shape == (20, 3) and all(query not in row for query, row in enumerate(found))
+
+
+def test_purity_of_known_arrangements():
+    assert neighbour_purity(POINTS, {"up": [0, 1, 2], "right": [3, 4, 5]}, k=2) == {
+        "up": 1.0,
+        "right": 1.0,
+    }
+    assert neighbour_purity(POINTS, {"mixed": [0, 3]}, k=2) == {"mixed": 0.0}
+    # rows of no class count as misses
+    assert neighbour_purity(POINTS, {"two of three": [0, 1]}, k=2) == {"two of three": 0.5}
+
+
+def test_random_vectors_score_the_base_rate():
+    rng = np.random.default_rng(0)
+    classes = {"a": range(0, 100), "b": range(100, 150)}
+    scores = [neighbour_purity(rng.normal(size=(500, 10)), classes) for _ in range(10)]
+    for name, rate in base_rate(classes, 500).items():
+        assert np.mean([score[name] for score in scores]) == pytest.approx(rate, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        (dict(k=0), "k must"),
+        (dict(k=6), "k must"),
+        (dict(metric="manhattan"), "metric"),
+        (dict(queries=[6]), "queries"),
+        (dict(queries=[-1]), "queries"),
+        (dict(embeddings=POINTS[0]), "embeddings"),
+        (dict(embeddings=POINTS * math.nan), "embeddings"),
+    ],
+)
+def test_neighbours_reject_bad_input(change, word):
+    arguments = dict(embeddings=POINTS, queries=[0], k=2) | change
+    with pytest.raises(ValueError, match=word):
+        nearest_neighbours(arguments.pop("embeddings"), arguments.pop("queries"), **arguments)
+
+
+def test_purity_rejects_a_class_of_one():
+    with pytest.raises(ValueError, match="lonely"):
+        neighbour_purity(POINTS, {"lonely": [0]}, k=2)
+
+
+def toy_text(length=20_000, seed=0):
+    """Two classes of 10 words that take turns at random: a word of A is followed by one of B more often than not."""
+    rng = np.random.default_rng(seed)
+    kind = (np.arange(length) + (rng.random(length) < 0.1)) % 2
+    return kind * 10 + rng.integers(10, size=length)
+
+
+@pytest.mark.parametrize("method", [ppmi_svd, word2vec])
+def test_baselines_find_the_classes_of_a_toy_text(method):
+    vectors = method(toy_text(), size=21, dimensions=4, window=1)
+    assert vectors.shape == (21, 4)  # the 21st word never occurs
+    assert np.allclose(vectors[20], 0)
+    purity = neighbour_purity(
+        vectors[:20], {"a": range(10), "b": range(10, 20)}, k=5, metric="cosine"
+    )
+    assert min(purity.values()) > 0.9
+    assert np.array_equal(
+        vectors, method(toy_text(), size=21, dimensions=4, window=1)
+    )  # repeatable
+    shuffled = np.random.default_rng(1).permutation(toy_text())
+    control = neighbour_purity(
+        method(shuffled, size=21, dimensions=4)[:20],
+        {"a": range(10), "b": range(10, 20)},
+        metric="cosine",
+    )
+    assert np.mean(list(control.values())) < 0.75  # the order of the words is what they learn from
+
+
+@pytest.mark.parametrize("method", [ppmi_svd, word2vec])
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        (dict(size=5), "size = 5"),
+        (dict(dimensions=0), "dimensions"),
+        (dict(window=0), "window"),
+        (dict(ids=[1]), "ids"),
+    ],
+)
+def test_baselines_reject_bad_input(method, change, word):
+    arguments = dict(ids=toy_text(200), size=20, dimensions=4, window=1) | change
+    with pytest.raises(ValueError, match=word):
+        method(arguments.pop("ids"), **arguments)
+
+
+def test_word2vec_rejects_no_epochs():
+    with pytest.raises(ValueError, match="epochs"):
+        word2vec(toy_text(200), size=20, dimensions=4, epochs=0)
+
+
+def test_isotropy_of_known_spectra():
+    q = orthogonal_columns()
+    assert isotropy(q) == pytest.approx(1, rel=1e-6)
+    assert isotropy(q[:, :1] @ torch.ones(1, 8, dtype=q.dtype)) == pytest.approx(1 / 8, rel=1e-6)
+    assert isotropy(q * (torch.arange(8) < 2)) == pytest.approx(2 / 8, rel=1e-6)
+    scales = torch.tensor([4.0, 2, 1, 1], dtype=q.dtype)
+    assert isotropy(q[:, :4] * scales) == pytest.approx(
+        float(22**2 / (4 * (256 + 16 + 1 + 1))), rel=1e-6
+    )
+
+
+def test_isotropy_of_a_round_cloud_is_about_one():
+    gaussian = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
+    assert 0.99 < isotropy(gaussian) < 1
+    ring = torch.nn.functional.normalize(gaussian[:, :2], dim=1)
+    assert isotropy(ring) > 0.99  # blind to shape
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e6])
+def test_isotropy_of_equal_points_is_zero(value):
+    assert isotropy(torch.full((50, 8), value)) == 0
+
+
+def test_isotropy_is_blind_to_scale_place_and_rotation():
+    x = torch.randn(
+        100, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ) * torch.tensor([3.0, 1, 1, 0.5])
+    turn = torch.linalg.qr(
+        torch.randn(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    )[0]
+    for same in (x * 1e-9, x * 1e9, x + 100, x @ turn, x.flip(0)):
+        assert isotropy(same) == pytest.approx(isotropy(x), rel=1e-6)
+    assert isotropy(x * torch.tensor([1.0, 3, 3, 6])) > isotropy(x) + 0.3
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [torch.zeros(5), torch.zeros(1, 5), torch.full((5, 2), math.nan), [[1.0]], torch.zeros(0, 3)],
+)
+def test_isotropy_rejects_bad_input(bad):
+    with pytest.raises(ValueError, match="embeddings"):
+        isotropy(bad)

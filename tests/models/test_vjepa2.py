@@ -1,0 +1,566 @@
+"""Frozen backbones and the cache of their tokens, on a tiny network of random weights. No outside access."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from fakehub import FakeHub
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+from transformers import ViTConfig, ViTModel, VJEPA2Config, VJEPA2Model
+
+from jepa_utils import VJEPA2, cached_tokens, load_vjepa2
+from jepa_utils.models import vjepa2 as backbones
+from jepa_utils.models.vjepa2 import NAME, REVISION, BackboneError
+
+SIZE, PATCH, D = 32, 4, 48  # a grid of 8 x 8
+TINY = dict(
+    crop_size=SIZE, patch_size=PATCH, frames_per_clip=4, hidden_size=D, num_attention_heads=2, num_hidden_layers=2, mlp_ratio=2.0,
+    pred_hidden_size=12, pred_num_attention_heads=2, pred_num_hidden_layers=1,
+)  # fmt: skip
+
+
+def network(seed=0, **change):
+    torch.manual_seed(seed)
+    return VJEPA2Model(VJEPA2Config(**TINY | change)).eval()
+
+
+def pictures(number=3, height=SIZE, width=SIZE, seed=0):
+    return torch.randint(
+        256,
+        (number, 3, height, width),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+@pytest.fixture
+def model():
+    return network()
+
+
+@pytest.fixture
+def backbone(model):
+    return VJEPA2(model)
+
+
+# ---- the network
+# ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [2, 3])
+def test_tokens_are_those_of_the_network_itself(frames):
+    model, images = network(tubelet_size=frames, frames_per_clip=2 * frames), pictures()
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    clip = (images.permute(0, 2, 3, 1) / 255 - mean) / std
+    clip = torch.stack([clip.permute(0, 3, 1, 2)] * frames, dim=1)
+    with torch.no_grad():
+        wanted = model(pixel_values_videos=clip, skip_predictor=True).last_hidden_state
+    backbone = VJEPA2(model, pool=1)
+    tokens = backbone(images)
+    assert tokens.shape == (3, 64, D) and tokens.dtype == torch.float32
+    assert backbone.grid == (8, 8) and backbone.dimensions == D
+    torch.testing.assert_close(tokens, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", [2, 4, 8])
+def test_neighbouring_tokens_are_averaged(model, pool):
+    images, side = pictures(), 8 // pool
+    single = VJEPA2(model, pool=1)(images).view(3, 8, 8, D)
+    pooled = VJEPA2(model, pool=pool)
+    assert pooled.grid == (side, side)
+    tokens = pooled(images).view(3, side, side, D)
+    for row in range(side):
+        for column in range(side):
+            block = single[:, pool * row : pool * (row + 1), pool * column : pool * (column + 1)]
+            torch.testing.assert_close(tokens[:, row, column], block.mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("row, column", [(0, 0), (0, 3), (3, 0), (3, 3), (1, 2)])
+def test_what_changes_at_a_place_changes_its_token_most(backbone, row, column):
+    images = torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8)
+    bright = images.clone()
+    bright[:, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 255
+    change = (backbone(bright) - backbone(images)).norm(dim=2)[0]
+    assert change.argmax() == 4 * row + column
+    assert change.sort().values[-1] > 1.5 * change.sort().values[-2]
+
+
+def test_colours_are_standardised(backbone):
+    white, black = (torch.full((1, 3, 20, 20), value, dtype=torch.uint8) for value in (255, 0))
+    for image, of_mean in (
+        (white, (2.2489, 2.4286, 2.6400)),
+        (black, (-2.1179, -2.0357, -1.8044)),
+    ):  # (1 - m) / s and -m / s
+        clip = backbone.clip(image)
+        assert clip.shape == (1, 2, 3, SIZE, SIZE)
+        torch.testing.assert_close(
+            clip, torch.tensor(of_mean).view(3, 1, 1).expand_as(clip), rtol=0, atol=1e-3
+        )
+    assert (backbone(white) - backbone(black)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("size", [8, 20, 75, 256])
+def test_images_are_resized_as_pillow_does(backbone, size):
+    """Bilinear, with neighbours averaged where the image shrinks: the same rule in another library."""
+    image = (
+        F.interpolate(pictures(1, 5, 5).float(), (size, size), mode="bicubic")
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
+    wanted = Image.fromarray(image[0].permute(1, 2, 0).numpy()).resize(
+        (SIZE, SIZE), Image.Resampling.BILINEAR
+    )
+    wanted = (
+        torch.frombuffer(bytearray(wanted.tobytes()), dtype=torch.uint8)
+        .view(SIZE, SIZE, 3)
+        .permute(2, 0, 1)
+        .float()
+    )
+    clip = backbone.clip(image)[0]
+    assert torch.equal(clip[0], clip[1])
+    assert (
+        clip[0] * backbone.std + backbone.mean - wanted
+    ).abs().max() <= 1  # Pillow rounds, twice
+
+
+@pytest.mark.parametrize(
+    "height, width, middle",
+    [(40, 60, (..., slice(None), slice(10, 50))), (61, 40, (..., slice(10, 50), slice(None)))],
+)
+def test_of_an_oblong_image_the_middle_is_seen(backbone, height, width, middle):
+    images = pictures(2, height, width)
+    torch.testing.assert_close(backbone(images), backbone(images[middle]))
+    outside = torch.zeros_like(images)
+    outside[middle] = images[middle]
+    torch.testing.assert_close(backbone(outside), backbone(images))
+
+
+def test_nothing_learns_and_nothing_drops_out():
+    backbone = VJEPA2(network(attention_probs_dropout_prob=0.5).train())
+    images = pictures()
+    assert list(backbone.parameters()) and not any(
+        parameter.requires_grad for parameter in backbone.parameters()
+    )
+    before = backbone(images)
+    around = nn.Sequential(backbone).train()  # as a training loop does
+    assert around.training and not any(module.training for module in backbone.modules())
+    assert torch.equal(backbone(images), before)
+    backbone.requires_grad_(True)
+    assert not backbone(images).requires_grad
+
+
+def test_the_predictor_is_not_kept(model, backbone):
+    assert set(backbone.state_dict()) == {
+        key for key in model.state_dict() if key.startswith("encoder.")
+    }
+
+
+@pytest.mark.parametrize(
+    "images",
+    [pictures().float(), pictures()[0], pictures()[:, :1], pictures(1, 7, 30), pictures(1, 30, 7)],
+)
+def test_images_of_another_kind_are_refused(backbone, images):
+    with pytest.raises(
+        ValueError,
+        match=rf"images must be uint8 .* got {images.dtype} of shape \({images.shape[0]}, ",
+    ):
+        backbone(images)
+
+
+@pytest.mark.parametrize("pool", [0, 3, 16, -2])
+def test_pool_must_divide_the_grid(model, pool):
+    with pytest.raises(ValueError, match=f"pool must divide the grid's side 8, got {pool}"):
+        VJEPA2(model, pool=pool)
+
+
+def test_another_network_is_refused():
+    with pytest.raises(ValueError, match="model must be a transformers.VJEPA2Model, got a Linear"):
+        VJEPA2(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="3 colour channels, got one that takes 1"):
+        VJEPA2(network(in_chans=1))
+
+
+# ---- loading
+# -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save_pretrained(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    """A cache of its own, no proxy, and no network unless a test starts the fake hub."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("JEPA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", nobody())
+
+
+def nobody() -> str:
+    """An address where nobody listens: refused at once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def hub(folder, monkeypatch):
+    fake = FakeHub(revision=REVISION)
+    fake.files = {f"{NAME}/{path.name}": path.read_bytes() for path in folder.iterdir()} | {
+        f"{NAME}/original/model.pth": b"not wanted"
+    }
+    fake.small = {f"{NAME}/config.json"}
+    with fake.running(monkeypatch):
+        yield fake
+
+
+def test_a_folder_gives_the_same_network(model, folder, capfd):
+    backbone = load_vjepa2(folder, pool=1)
+    assert capfd.readouterr() == ("", "")  # it would stay on the page
+    saved = model.state_dict()
+    assert all(torch.equal(tensor, saved[key]) for key, tensor in backbone.state_dict().items())
+    assert torch.equal(backbone(pictures()), VJEPA2(model, pool=1)(pictures()))
+    assert backbone.revision is None and backbone.grid == (8, 8)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def test_half_precision_on_disk_is_float32_here(model, tmp_path):
+    model.half().save_pretrained(tmp_path)
+    backbone = load_vjepa2(tmp_path)
+    assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
+    assert backbone(pictures()).dtype == torch.float32
+
+
+def test_the_hub_is_asked_once_for_what_is_needed(hub, model, monkeypatch, capfd):
+    first = load_vjepa2()
+    assert capfd.readouterr() == ("", "")
+    assert sorted(hub.downloads) == [f"{NAME}/config.json", f"{NAME}/model.safetensors"]
+    assert first.revision == REVISION
+    monkeypatch.setenv("HF_ENDPOINT", nobody())
+    again = load_vjepa2(pool=4)
+    assert len(hub.downloads) == 2 and again.grid == (2, 2)
+    assert torch.equal(first(pictures()), VJEPA2(model)(pictures()))
+
+
+def test_a_download_that_broke_off_is_completed(hub, tmp_path):
+    load_vjepa2()
+    (weights,) = (tmp_path / "cache").rglob("model.safetensors")
+    weights.resolve().unlink()
+    weights.unlink()
+    assert load_vjepa2().revision == REVISION
+    assert (
+        hub.downloads.count(f"{NAME}/model.safetensors") == 2
+        and hub.downloads.count(f"{NAME}/config.json") == 1
+    )
+
+
+def test_a_repository_without_the_files(hub):
+    del hub.files[f"{NAME}/model.safetensors"]
+    with pytest.raises(
+        BackboneError,
+        match="it has no file model.safetensors. It must hold config.json and model.safetensors",
+    ):
+        load_vjepa2()
+
+
+def test_a_hub_that_refuses(hub):
+    hub.status = 401
+    with pytest.raises(BackboneError, match="the download failed .*HTTP status 401"):
+        load_vjepa2()
+
+
+def test_a_revision_that_is_not_there(hub):
+    with pytest.raises(
+        BackboneError,
+        match="at revision 0123abcd cannot be had: the download failed .*HTTP status 404",
+    ):
+        load_vjepa2(revision="0123abcd" * 5)
+
+
+@pytest.mark.parametrize("way", ["refused", "silent"])
+def test_without_network_the_error_is_quick_and_clear(hub, monkeypatch, way):
+    hub.hang = True
+    if way == "refused":
+        monkeypatch.setenv("HF_ENDPOINT", nobody())
+    start = time.monotonic()
+    with pytest.raises(BackboneError) as caught:
+        load_vjepa2()
+    assert time.monotonic() - start < 8
+    message = str(caught.value)
+    assert (
+        f"{NAME} at revision {REVISION[:8]} cannot be had: the public address cannot be reached"
+        in message
+    )
+    assert (
+        "Check the network" in message
+        and "give a folder with a copy of config.json and model.safetensors" in message
+    )
+
+
+def test_offline_by_wish(tmp_path):
+    program = (
+        "import time, jepa_utils.data.backbones as b\n"
+        "import transformers\n"
+        "start = time.monotonic()\n"
+        "try: b.load_vjepa2()\n"
+        "except b.BackboneError as problem: print(time.monotonic() - start, problem)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    seconds, _, message = done.stdout.partition(" ")
+    assert float(seconds) < 8, done.stderr
+    assert message.startswith(
+        f"{NAME} at revision {REVISION[:8]} cannot be had: HF_HUB_OFFLINE forbids downloads"
+    )
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(
+        ValueError, match=r"name must be a repository .*, or a folder as a Path; got '\./copy'"
+    ):
+        load_vjepa2("./copy")
+
+
+def test_a_folder_without_the_files(tmp_path):
+    with pytest.raises(BackboneError, match="it has no file config.json"):
+        load_vjepa2(tmp_path / "nothing")
+
+
+def lose_a_layer(folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file(
+        {key: tensor for key, tensor in tensors.items() if ".layer.1." not in key},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def of_another_size(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 96}))
+
+
+def of_another_kind(folder):
+    ViTModel(
+        ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    ).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("harm", [lose_a_layer, cut, of_another_size, of_another_kind])
+def test_weights_that_do_not_fit_are_refused(folder, harm):
+    harm(folder)
+    with pytest.raises(BackboneError, match="damaged|another network"):
+        load_vjepa2(folder)
+
+
+# ---- the cache
+# -----------------------------------------------------------------------------------------------------------
+
+
+class Counting(nn.Module):
+    """Colours of the four quarters as tokens; knows the batches it was asked for."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+        self.dropout = nn.Dropout(0.5)
+        self.batches = []
+
+    def forward(self, images):
+        self.batches.append(len(images))
+        return self.dropout(
+            self.factor * F.adaptive_avg_pool2d(images.float(), 2).flatten(2).transpose(1, 2) / 255
+        )
+
+
+@pytest.fixture
+def encoder():
+    return Counting()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "tokens" / "pictures.safetensors"
+
+
+def test_tokens_are_computed_once(encoder, file):
+    images = pictures(10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = cached_tokens(encoder, images, file, name="quarters", batch_size=4)
+        assert encoder.batches == [4, 4, 2]
+        again = cached_tokens(encoder, images.clone(), str(file), name="quarters", batch_size=3)
+    assert encoder.batches == [4, 4, 2]
+    assert first.shape == (10, 4, 3) and first.dtype == again.dtype == torch.float16
+    assert torch.equal(first, again)
+    assert not first.requires_grad and encoder.training  # as it was
+    encoder.eval()
+    torch.testing.assert_close(first.float(), encoder(images), rtol=1e-3, atol=1e-3)
+    with safe_open(file, "pt") as content:
+        assert (
+            content.metadata()["name"] == "quarters" and content.metadata()["shape"] == "(10, 4, 3)"
+        )
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_it_takes_the_backbone(backbone, file):
+    images = pictures(5, 20, 20)
+    tokens = cached_tokens(backbone, images, file, name=NAME, batch_size=2)
+    torch.testing.assert_close(tokens.float(), backbone(images), rtol=1e-2, atol=1e-2)
+    assert torch.equal(cached_tokens(backbone, images, file, name=NAME), tokens)
+
+
+def test_what_differs_in_settings_alone_is_another_encoder(model, file):
+    images = pictures(2)
+    first = cached_tokens(VJEPA2(model), images, file, name=NAME)
+    pooled = warned(VJEPA2(model, pool=4), images, file, "other encoder", NAME)
+    assert first.shape == (2, 16, D) and pooled.shape == (2, 4, D)
+    heads = network(num_attention_heads=4)  # of the same seed, so of equal weights
+    assert (
+        warned(VJEPA2(heads, pool=4), images, file, "other encoder", NAME) - pooled
+    ).abs().max() > 0
+
+
+def warned(encoder, images, file, what, name="quarters"):
+    with pytest.warns(
+        UserWarning, match=rf"{file.name} .*{what}.*; its tokens are computed anew"
+    ) as caught:
+        tokens = cached_tokens(encoder, images, file, name=name)
+    assert caught[0].filename == __file__
+    return tokens
+
+
+def test_other_images_weights_or_names_are_computed_anew(encoder, file):
+    images = pictures(4)
+    first = cached_tokens(encoder, images, file, name="quarters")
+    other = images.clone()
+    other[3, 2, 31, 31] ^= 1  # the last pixel, hardly
+    warned(encoder, other, file, "other images")
+    second = warned(encoder, images.flip(0), file, "other images")
+    assert torch.equal(second, first.flip(0)) and len(encoder.batches) == 3
+    third = warned(Counting(2.0), images, file, "other encoder")
+    torch.testing.assert_close(third, 2 * first)
+    warned(Counting(2.0), images, file, "other name", name="halves")
+    assert torch.equal(
+        cached_tokens(Counting(2.0), images, file, name="halves"), third
+    )  # the new ones are kept
+    warned(
+        Counting(2.0), images.view(4, 3, 16, 64), file, "other images", name="halves"
+    )  # equal bytes
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda b: b[: len(b) - 5],
+        lambda b: b[:4],
+        lambda b: b"",
+        lambda b: b[:-1] + bytes([b[-1] ^ 1]),
+    ],
+)
+def test_a_damaged_file_is_computed_anew(encoder, file, harm):
+    images = pictures(4)
+    tokens = cached_tokens(encoder, images, file, name="quarters")
+    file.write_bytes(harm(file.read_bytes()))
+    assert torch.equal(warned(encoder, images, file, "is damaged"), tokens)
+    assert (
+        torch.equal(cached_tokens(encoder, images, file, name="quarters"), tokens)
+        and len(encoder.batches) == 2
+    )
+
+
+def test_a_file_of_something_else_is_not_touched(encoder, file):
+    file.parent.mkdir()
+    save_file({"weights": torch.ones(3)}, file)
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match="file must be new, .* holds something else"):
+        cached_tokens(encoder, pictures(), file, name="quarters")
+    assert file.read_bytes() == before and not encoder.batches
+
+
+def test_interrupted_computing_leaves_no_file_and_the_encoder_as_it_was(encoder, file):
+    class Stopped(Counting):
+        def forward(self, images):
+            if len(self.batches) == 2:
+                raise KeyboardInterrupt
+            return super().forward(images)
+
+    stopped = Stopped()
+    with pytest.raises(KeyboardInterrupt):
+        cached_tokens(stopped, pictures(6), file, name="quarters", batch_size=2)
+    assert list(file.parent.iterdir()) == [] and stopped.training
+
+
+def test_interrupted_writing_leaves_the_old_file(encoder, file, monkeypatch):
+    cached_tokens(encoder, pictures(), file, name="quarters")
+    before = file.read_bytes()
+
+    def stop(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backbones, "save_file", stop)
+    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="other images"):
+        cached_tokens(encoder, pictures(seed=1), file, name="quarters")
+    assert [path.read_bytes() for path in file.parent.iterdir()] == [before]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(images=pictures().float()), "images must be uint8 of shape .* got torch.float32"),
+        (dict(images=pictures()[0]), "images must be uint8 of shape"),
+        (
+            dict(images=pictures()[:0]),
+            r"images must be .* got torch.uint8 of shape \(0, 3, 32, 32\)",
+        ),
+        (dict(batch_size=0), "batch_size must be at least 1, got 0"),
+        (dict(file="tokens.pt"), r"file must be named \*.safetensors, got 'tokens.pt'"),
+        (
+            dict(encoder=nn.Flatten()),
+            r"encoder must give tokens of shape \(3, 'K', 'D'\) for 3 images, got \(3, 3072\)",
+        ),
+        (dict(encoder=Counting(1e6)), "finite in half precision"),
+        (dict(encoder=Counting(float("nan"))), "finite in half precision"),
+    ],
+)
+def test_arguments_that_do_not_fit(encoder, file, change, message):
+    arguments = dict(encoder=encoder, images=pictures(), file=file, name="quarters") | change
+    with pytest.raises(ValueError, match=message):
+        cached_tokens(**arguments)
+    assert not file.exists()
+
+
+def test_tokens_of_changing_number_are_refused(file):
+    class Growing(Counting):
+        def forward(self, images):
+            return super().forward(images)[:, len(self.batches) :]
+
+    with pytest.raises(
+        ValueError,
+        match=r"encoder must give tokens of shape \(2, 3, 3\) for 2 images, got \(2, 2, 3\)",
+    ):
+        cached_tokens(Growing(), pictures(4), file, name="growing", batch_size=2)

@@ -1,0 +1,564 @@
+"""Chapters: staleness, running, vacuity, verification. One small chapter is really run; most tests change its copy."""
+
+import json
+import shutil
+import textwrap
+from functools import partial
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_output
+from rich.console import Console
+from synthetic import GOOD_CELLS, PARAMETERS, make_tree
+
+from jepa_utils.claims.declare import load_claims
+from jepa_utils.claims.judge import check_chapter, read_results
+from jepa_utils.publishing import chapters
+from jepa_utils.publishing.chapters import (
+    ChapterError,
+    run_chapter,
+    stale_chapters,
+    vacuity_problems,
+)
+from jepa_utils.publishing.staleness import chapter_hash
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory) -> Path:
+    """A small book whose chapter was run."""
+    root = tmp_path_factory.mktemp("ran")
+    run_chapter(make_tree(root, *GOOD_CELLS), progress=False, root=root)
+    return root
+
+
+@pytest.fixture
+def book(ran, tmp_path) -> Path:
+    """A copy of it to change."""
+    return shutil.copytree(ran, tmp_path / "book")
+
+
+def chapter_of(book: Path) -> Path:
+    return book / "notebooks" / "01_test.ipynb"
+
+
+def edit(path: Path, change) -> None:
+    """Change a stored notebook in place."""
+    notebook = nbformat.read(path, as_version=4)
+    change(notebook)
+    chapters.write_notebook(notebook, path)
+
+
+# -----------------------------------------------------------------------------------------------------
+# staleness
+
+USERS = {  # ways to reach a loss
+    "from root": "from jepa_utils import sigreg",
+    "root as alias": "import jepa_utils as ju\nju.sigreg(1)",
+    "module": "import jepa_utils.objectives.sigreg",
+    "module as alias": "import jepa_utils.objectives.sigreg as s",
+    "module of package": "from jepa_utils.objectives import sigreg",
+    "package": "from jepa_utils import objectives\nobjectives.sigreg.sigreg(1)",
+    "name of module": "from jepa_utils.objectives.sigreg import sigreg as s",
+    "star": "from jepa_utils import *",
+    "in a function": "def f():\n    from jepa_utils import sigreg\n    return sigreg(1)",
+    "beside magics": "%matplotlib inline\nfrom jepa_utils import sigreg\n!ls",
+    "package passed on": "import jepa_utils\nprint(dir(jepa_utils))",
+}
+OTHERS = {
+    "another loss": "from jepa_utils import vicreg",
+    "another loss of root": "import jepa_utils as ju\nju.vicreg(1)",
+    "reporting": "from jepa_utils import record",
+    "nothing": "import numpy",
+}
+
+
+def hashes(root: Path, cell: str):
+    """The chapter's hash as a function of nothing, to call before and after an edit."""
+    path = make_tree(root, cell)
+    return partial(chapter_hash, path, root)
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("cell", USERS.values(), ids=USERS.keys())
+def test_editing_a_loss_makes_its_users_stale(tmp_path, cell):
+    hash = hashes(tmp_path, cell)
+    before = hash()
+    replace(tmp_path / "jepa_utils/objectives/sigreg.py", "return mean(x)", "return mean(x) + 0")
+    middle = hash()
+    replace(
+        tmp_path / "jepa_utils/objectives/shared.py", "return x", "return +x"
+    )  # reached through the loss
+    assert len({before, middle, hash()}) == 3
+
+
+@pytest.mark.parametrize("cell", OTHERS.values(), ids=OTHERS.keys())
+def test_editing_a_loss_leaves_other_chapters_alone(tmp_path, cell):
+    hash = hashes(tmp_path, cell)
+    before = hash()
+    replace(tmp_path / "jepa_utils/objectives/sigreg.py", "return mean(x)", "return mean(x) + 0")
+    assert hash() == before
+
+
+@pytest.mark.parametrize(
+    "path, old, new",
+    [
+        ("jepa_utils/objectives/sigreg.py", '"""Doc."""', '"""Another\n\n    docstring."""'),
+        ("jepa_utils/objectives/sigreg.py", '    """Doc."""\n', ""),
+        ("jepa_utils/objectives/sigreg.py", '"""Loss."""', "# no docstring"),
+        ("jepa_utils/objectives/sigreg.py", "# a comment", "# another comment\n"),
+        ("jepa_utils/objectives/sigreg.py", "def sigreg(x):", "def sigreg( x ):"),
+        ("jepa_utils/publishing/claims.py", "pass", "return 1"),
+        ("requirements.lock", "# comment", "# another comment\n"),
+        ("notebooks/01_test.ipynb", "# what follows", "# what comes"),
+        ("notebooks/01_test.ipynb", "# A test chapter", "# A retitled chapter"),
+    ],
+)
+def test_docstrings_comments_layout_and_reporting_make_no_chapter_stale(tmp_path, path, old, new):
+    hash = hashes(tmp_path, "x = 1  # what follows\nfrom jepa_utils import sigreg, record")
+    before = hash()
+    replace(tmp_path / path, old, new)
+    assert hash() == before
+
+
+@pytest.mark.parametrize(
+    "path, old, new",
+    [
+        ("requirements.lock", "2.13.0", "2.13.1"),
+        ("notebooks/01_test.ipynb", "x = 1", "x = 2"),
+        ("notebooks/01_test.ipynb", "seed = 0", "seed = 1"),
+        ("notebooks/01_test.ipynb", "%timeit x", "%timeit y"),
+        ("jepa_utils/__init__.py", '"""Root."""', "threads = 1"),
+    ],
+)
+def test_cells_lock_and_root_make_it_stale(tmp_path, path, old, new):
+    hash = hashes(tmp_path, "x = 1\nfrom jepa_utils import sigreg\n%timeit x")
+    before = hash()
+    replace(tmp_path / path, old, new)
+    assert hash() != before
+
+
+def test_what_show_source_prints_counts_with_its_comments(tmp_path):
+    hash = hashes(
+        tmp_path,
+        "from jepa_utils import sigreg\nfrom jepa_utils.publishing import show_source\nshow_source(sigreg)",
+    )
+    before = hash()
+    replace(
+        tmp_path / "jepa_utils/objectives/sigreg.py", '"""Doc."""', '"""Longer\n    docstring."""'
+    )
+    assert hash() == before
+    replace(tmp_path / "jepa_utils/objectives/sigreg.py", "# a comment", "# another comment")
+    assert hash() != before
+
+
+def test_the_hash_is_the_same_on_every_python(tmp_path):
+    make_tree(
+        tmp_path, "from jepa_utils import sigreg\nprint(f'{sigreg!r:>{3}} a' 'b', 1.5, b'x', ...)"
+    )
+    assert chapter_hash(chapter_of(tmp_path), tmp_path)[:16] == "ff1b486c7d6d5399"
+
+
+def test_the_injected_parameters_do_not_count(tmp_path):
+    path = make_tree(tmp_path, "x = 1")
+    before = chapter_hash(path, tmp_path)
+    edit(
+        path,
+        lambda nb: nb.cells.insert(
+            2, nbformat.v4.new_code_cell("seed = 7", metadata={"tags": ["injected-parameters"]})
+        ),
+    )
+    assert chapter_hash(path, tmp_path) == before
+
+
+# -------------------------------------------------------------------------------------------------------
+# running
+
+
+def test_a_run_stores_outputs_results_and_metadata(ran):
+    notebook = nbformat.read(chapter_of(ran), as_version=4)
+    assert vacuity_problems(chapter_of(ran), ran) == [] and stale_chapters(ran) == []
+    assert (
+        check_chapter(load_claims(ran / "book" / "claims.yml"), read_results(chapter_of(ran))) == []
+    )
+    run = notebook.metadata["jepa"]
+    assert (run["profile"], run["seed"], run["data"][0]["name"]) == ("laptop", 0, "toy")
+    assert {"torch", "numpy"} <= set(run["packages"]) and run["seconds"] > 0
+
+
+def test_a_stored_notebook_holds_no_clutter(ran):
+    text = chapter_of(ran).read_text()
+    notebook = json.loads(text)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["id"] for cell in notebook["cells"]] == [
+        f"cell-{n}" for n in range(len(notebook["cells"]))
+    ]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert "injected-parameters" not in text and "papermill" not in notebook["metadata"]
+    assert "10/10" not in json.dumps([cell["outputs"] for cell in code])
+    assert all(set(cell["metadata"]) <= {"tags"} for cell in notebook["cells"])
+    assert str(ran) not in text and text.endswith("}\n")
+    assert [path.name for path in chapter_of(ran).parent.iterdir()] == ["01_test.ipynb"]
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        (PARAMETERS + "\nlayers = 3", "unknown layers"),
+        ('profile = "laptop"', "missing seed"),
+        ("", "missing profile, seed"),
+    ],
+)
+def test_unknown_or_missing_parameters_are_refused(tmp_path, parameters, message):
+    path = make_tree(tmp_path, parameters=parameters)
+    with pytest.raises(ChapterError, match=message):
+        run_chapter(path, root=tmp_path)
+    assert any(message in problem for problem in vacuity_problems(path, tmp_path))
+
+
+def test_unknown_names_are_refused_and_beginnings_understood(book):
+    with pytest.raises(ChapterError, match="chapter is '07', wants one of: 01_test"):
+        run_chapter("07", root=book)
+    with pytest.raises(ChapterError, match="profile is 'big'"):
+        run_chapter("01", "big", root=book)
+    assert chapters.chapter_path("01", book) == chapter_of(book)
+
+
+def test_a_failing_cell_is_named_and_the_notebook_left_as_it_was(tmp_path):
+    path = make_tree(
+        tmp_path, "x = 1", "def inner():\n    raise KeyError('deep')\ninner()", "print('never')"
+    )
+    before = path.read_bytes()
+    with pytest.raises(ChapterError) as error:
+        run_chapter(path, progress=False, root=tmp_path)
+    assert (
+        "01_test: cell 4 failed" in str(error.value)
+        and "in inner()" in str(error.value)
+        and "\x1b" not in str(error.value)
+    )
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("point", ["papermill.execute_notebook", "os.replace"])
+def test_an_interrupted_run_leaves_the_notebook_as_it_was(book, monkeypatch, point):
+    path = chapter_of(book)
+    before = path.read_bytes()
+    executed = nbformat.read(path, as_version=4)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: executed)
+    monkeypatch.setattr(point, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_chapter(path, root=book)
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_a_notebook_edited_during_the_run_keeps_the_edit(book, monkeypatch):
+    path = chapter_of(book)
+    executed = nbformat.read(path, as_version=4)
+
+    def execute(*_, **__):
+        replace(path, "A test chapter", "An edited chapter")
+        return executed
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    with pytest.raises(ChapterError, match="edited while it ran"):
+        run_chapter(path, root=book)
+    assert "An edited chapter" in path.read_text()
+
+
+def test_a_chapter_opened_under_another_profile_is_refused(book, monkeypatch):
+    executed = nbformat.read(chapter_of(book), as_version=4)
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: executed)
+    with pytest.raises(ChapterError, match="run as gpu, but its set-up cell opened it as laptop"):
+        run_chapter("01", "gpu", root=book)
+
+
+def test_progress_bars_widgets_and_local_paths_are_not_stored(tmp_path):
+    clean = partial(chapters._clean, root=tmp_path)
+    bar = new_output("stream", name="stderr", text=" 50%|#####     | 5/10\rdone\nkept\n")
+    assert clean(bar).text == "kept\n"
+    assert clean(new_output("stream", name="stderr", text="\r 10%|# |")) is None
+    assert (
+        clean(new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}}))
+        is None
+    )
+    assert (
+        clean(new_output("stream", text=f"{tmp_path}/results/a.json 50%|\n")).text
+        == "results/a.json 50%|\n"
+    )
+
+
+# -------------------------------------------------------------------------------------------------------
+# vacuity
+
+
+def no_outputs(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+
+
+def set_cell(number, **values):
+    return lambda notebook: notebook.cells[number].update(values)
+
+
+def never_recorded(notebook):
+    notebook.cells[3].outputs = []
+
+
+def failed(notebook):
+    notebook.cells[2].outputs.append(new_output("error", ename="KeyError", evalue="", traceback=[]))
+
+
+def repeated(notebook):
+    notebook.cells[4].outputs += notebook.cells[3].outputs
+
+
+VACUOUS = {
+    "no outputs": (no_outputs, "no cell has an output"),
+    "null count": (set_cell(2, execution_count=None), "cell 3 was never executed"),
+    "out of order": (set_cell(2, execution_count=9), "not executed in order"),
+    "error": (failed, "cell 3 ended in KeyError"),
+    "no metadata": (lambda nb: nb.metadata.pop("jepa"), "metadata lacks"),
+    "smoke": (lambda nb: nb.metadata["jepa"].update(profile="smoke"), "made under 'smoke'"),
+    "two profiles": (
+        lambda nb: nb.metadata["jepa"].update(profile="gpu"),
+        "opened under 'laptop', run under 'gpu'",
+    ),
+    "injected": (set_cell(2, metadata={"tags": ["injected-parameters"]}), "injected parameters"),
+    "no parameters": (set_cell(1, metadata={}), "missing profile, seed"),
+    "unknown parameter": (
+        lambda nb: nb.cells[1].update(source=PARAMETERS + "\nlayers = 2"),
+        "unknown layers",
+    ),
+    "never recorded": (never_recorded, "record('purity') is in a cell but not in the outputs"),
+    "never recorded, by claims": (never_recorded, "claim 'purity' is never recorded"),
+    "recorded twice": (repeated, "claim 'purity' is recorded 2 times"),
+    "glued twice": (repeated, "glue key 'purity' is used 2 times"),
+    "stale key": (set_cell(6, source="It is {glue:text}`counts:d`."), "stale glue key 'counts'"),
+    "stale block": (set_cell(6, source="```{glue} gone\n```"), "stale glue key 'gone'"),
+    "no such chapter": (
+        set_cell(6, source="{glue}`09_none.ipynb::count`"),
+        "names no chapter: 09_none.ipynb",
+    ),
+    "stale": (set_cell(5, source="x = 2"), "stale: its code or the lock changed"),
+    "old box": (
+        lambda nb: nb.cells[3].outputs[0].data.update({"text/html": "old"}),
+        "a claim's box is not as claims.yml has it",
+    ),
+}
+
+
+@pytest.mark.parametrize("change, message", VACUOUS.values(), ids=VACUOUS.keys())
+def test_every_way_to_be_vacuous_is_found(book, change, message):
+    claims = load_claims(book / "book" / "claims.yml")
+    assert chapters.chapter_problems(chapter_of(book), claims, book) == []
+    edit(chapter_of(book), change)
+    assert any(
+        message in problem for problem in chapters.chapter_problems(chapter_of(book), claims, book)
+    )
+
+
+def under_a_condition(notebook):
+    source = notebook.cells[3].source
+    notebook.cells[3].source = 'if profile == "gpu":\n' + textwrap.indent(source, "    ")
+
+
+@pytest.mark.parametrize(
+    "level, conditional, waits",
+    [("gpu", True, True), ("gpu", False, False), ("laptop", True, False)],
+)
+def test_a_claim_of_a_higher_profile_may_wait_under_a_condition(book, level, conditional, waits):
+    replace(book / "book" / "claims.yml", "profile: laptop", f"profile: {level}")
+    edit(chapter_of(book), never_recorded)
+    if conditional:
+        edit(chapter_of(book), under_a_condition)
+    problems = chapters.vacuity_problems(chapter_of(book), book)
+    assert waits != any("in a cell but not in" in problem for problem in problems)
+
+
+def test_a_notebook_that_was_never_run_is_found(tmp_path):
+    path = make_tree(tmp_path, *GOOD_CELLS)
+    problems = " ".join(
+        chapters.chapter_problems(path, load_claims(tmp_path / "book" / "claims.yml"), tmp_path)
+    )
+    for message in (
+        "never executed",
+        "no cell has an output",
+        "metadata lacks",
+        "stale",
+        "never recorded",
+    ):
+        assert message in problems
+
+
+def test_glue_references_of_prose_pages_are_checked(book):
+    page = book / "book" / "errata.md"
+    page.write_text(
+        textwrap.dedent("""\
+        {glue:text}`../notebooks/01_test.ipynb::purity:.2f`, {glue}`/notebooks/01_test.ipynb::count`, ``{glue}`example` ``
+
+        ```{glue} name
+        :doc: ../notebooks/01_test.ipynb
+        ```
+
+        ```markdown
+        {glue}`example`
+        ```
+        """)
+    )
+    assert chapters.page_problems(book) == []
+    replace(page, "::purity", "::impurity")
+    replace(page, "{glue} name", "{glue} names")
+    found = [problem.split(": ")[1] for problem in chapters.page_problems(book)]
+    assert found == ["stale glue key 'impurity'", "stale glue key 'names'"]
+    page.write_text("{glue}`count`")
+    assert "names no chapter: this page" in chapters.page_problems(book)[0]
+
+
+def test_rewording_a_claim_redraws_its_box_without_a_run(book):
+    replace(book / "book" / "claims.yml", "share a class", "look alike")
+    assert chapters.redraw_chapters(book) == ["01_test"]
+    assert "look alike" in chapter_of(book).read_text()
+    assert chapters.redraw_chapters(book) == [] and stale_chapters(book) == []
+
+
+# --------------------------------------------------------------------------------------------------------
+# verify
+
+
+def test_verify_runs_again_and_passes(book):
+    before = chapter_of(book).read_bytes()
+    console = Console(record=True, width=160)
+    assert chapters.verify(root=book, console=console) == []
+    assert (
+        "purity" in console.export_text()
+        and (book / "_build" / "verify" / "01_test.ipynb").is_file()
+    )
+    assert chapter_of(book).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        (
+            "purity",
+            0.6,
+            "run again: 01_test: claim 'purity' is direction only, declared reproduced",
+        ),
+        ("count", 50, "number 'count' is 25 as stored, 50 when run again"),
+    ],
+)
+def test_verify_sees_other_numbers(book, monkeypatch, key, value, message):
+    """Here the re-run is the stored notebook with other values in its outputs."""
+
+    def rerun(path, root):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                note = output.get("metadata", {}).get("jepa", {})
+                if key in (note.get("claim"), note.get("glue")):
+                    note["value"] = value
+        chapters.write_notebook(notebook, chapters._verified(path, root))
+
+    monkeypatch.setattr(chapters, "_rerun", rerun)
+    assert any(
+        message in problem for problem in chapters.verify(root=book, console=Console(quiet=True))
+    )
+
+
+def test_verify_reports_a_chapter_that_fails(book, monkeypatch):
+    def fail(*_, **__):
+        raise ChapterError("01_test: cell 4 failed")
+
+    monkeypatch.setattr(chapters, "run_chapter", fail)
+    assert chapters.verify(root=book, console=Console(quiet=True)) == ["01_test: cell 4 failed"]
+
+
+# -------------------------------------------------------------------------------------------------------
+# the site
+
+CONF = """
+extensions = ["myst_nb", "jepa_utils.publishing.sphinx_extension"]
+nb_execution_mode = "off"
+exclude_patterns = ["_build"]
+suppress_warnings = []
+"""
+
+
+@pytest.fixture
+def site(book):
+    """Builds the small book with Sphinx; returns its exit status and log."""
+    from sphinx.cmd.build import main
+
+    (book / "conf.py").write_text(CONF)
+    (book / "index.md").write_text(
+        "# Test\n\n```{scoreboard}\n```\n\n```{toctree}\nnotebooks/01_test\nbook/errata\n```\n"
+    )
+    (book / "book" / "errata.md").write_text(
+        "# Errata\n\n{glue:text}`../notebooks/01_test.ipynb::count:d` words\n"
+    )
+
+    def build() -> int:
+        return main(["-q", "-n", "-W", "--keep-going", str(book), str(book / "_build" / "html")])
+
+    return build
+
+
+def test_the_scoreboard_builds_without_warnings_and_pages_follow_the_notebook(site, book):
+    from myst_nb.ext.glue.crossref import read_glue_cache
+
+    assert site() == 0
+    page, html = (
+        (book / "_build" / "html" / "index.html").read_text(),
+        (book / "_build/html/notebooks/01_test.html").read_text(),
+    )
+    for text in ("2 claims: 1 reproduced, 1 exceeded.", "0.92 ± 0.02 (3 seeds)", 'href="notebooks/01_test.html#claim-purity"',
+                 "toy (mirror)", "claim-verdict claim-exceeded", "Test (2026), section 1", "torch "):  # fmt: skip
+        assert text in page
+    errata = book / "_build" / "html" / "book" / "errata.html"
+    assert "25</span> words" in errata.read_text()
+    assert 'id="claim-purity"' in html and "is <span" in html
+    # A number glued from a notebook changes on a page that did not.
+    edit(
+        chapter_of(book),
+        lambda nb: (
+            nb.cells[5].outputs[0].data.update({"application/papermill.record/text/plain": "26"})
+        ),
+    )
+    read_glue_cache.cache_clear()  # MyST-NB's, of this process
+    assert site() == 0
+    assert "26</span> words" in errata.read_text()
+
+
+def test_the_build_breaks_on_a_broken_chapter(site, book, capfd):
+    edit(chapter_of(book), set_cell(5, source="x = 2"))
+    assert site() != 0
+    assert "01_test: stale" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda book: edit(chapter_of(book), never_recorded), "01_test does not record purity"),
+        (
+            lambda book: replace(
+                book / "index.md", "{scoreboard}", "{scoreboard}\n:chapter: 09_none"
+            ),
+            "chapter is '09_none'",
+        ),
+        (lambda book: replace(book / "book/claims.yml", "why:", "because:"), "unknown key because"),
+    ],
+)
+def test_the_scoreboard_refuses_missing_or_wrong_data(site, book, capfd, change, message):
+    change(book)
+    assert site() != 0
+    assert message in capfd.readouterr().err

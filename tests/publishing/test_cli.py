@@ -1,0 +1,298 @@
+"""The jepa command: it calls the right thing, says what is wrong, and its exit status tells."""
+
+import hashlib
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from datasets import Dataset
+from synthetic import GOOD_CELLS, make_tree
+from typer.testing import CliRunner
+
+from jepa_utils.data import load as sources
+from jepa_utils.publishing import chapters, cli
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A small book with a chapter that was not run; Jupyter Book and the notebook's run are only noted."""
+    make_tree(tmp_path, *GOOD_CELLS)
+    (tmp_path / "_config.yml").write_text(
+        "title: Test\nlaunch_buttons: {}\nhtml:\n  home_page_in_navbar: true\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JEPA_REPOSITORY_URL", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The chapters that were to be run."""
+    calls = []
+
+    def run_chapter(name, profile="laptop", seed=0, output=None, progress=True, root=None):
+        calls.append((chapters.chapter_path(name, root).stem, profile, seed))
+        return output or chapters.chapter_path(name, root)
+
+    monkeypatch.setattr(chapters, "run_chapter", run_chapter)
+    return calls
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """The configurations that Jupyter Book was given, None for the book's own; its exit status is 0."""
+    found = []
+
+    def run(command, cwd):
+        config = command[command.index("--config") + 1] if "--config" in command else None
+        assert {"-n", "-W", "--keep-going"} <= set(command)
+        found.append(yaml.safe_load((cwd / config).read_text()) if config else None)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return found
+
+
+def jepa(*arguments):
+    return CliRunner().invoke(cli.app, arguments)
+
+
+def test_book_runs_stale_chapters_builds_and_says_where_the_page_is(book, runs, builds):
+    result = jepa("book")
+    assert result.exit_code == 0 and runs == [("01_test", "laptop", 0)] and builds == [None]
+    assert (
+        "_build/html/index.html" in result.output
+        and (book / "_build/html/index.html").as_uri() in result.output
+    )
+
+
+def test_book_runs_nothing_that_is_not_stale(book, runs, builds, monkeypatch):
+    monkeypatch.setattr(chapters, "stale_chapters", lambda root=None: [])
+    assert jepa("book").exit_code == 0 and runs == [] and builds == [None]
+
+
+def test_book_without_running_fails_on_a_stale_chapter(book, runs, builds):
+    result = jepa("book", "--no-run")
+    assert (
+        result.exit_code == 1 and "stale: 01_test" in result.output and runs == [] and builds == []
+    )
+
+
+def test_book_fails_when_the_build_fails(book, runs, monkeypatch):
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, cwd: subprocess.CompletedProcess(command, 1)
+    )
+    result = jepa("book")
+    assert (
+        result.exit_code == 1
+        and "the build failed" in result.output
+        and "The book is at" not in result.output
+    )
+
+
+def test_launch_buttons_come_with_the_repositorys_address_only(book, runs, builds, monkeypatch):
+    monkeypatch.setenv("JEPA_REPOSITORY_URL", "https://example.org/a/book/")
+    before = sorted(path.name for path in book.iterdir())
+    assert jepa("book").exit_code == 0
+    (config,) = builds
+    assert config["repository"] == {
+        "url": "https://example.org/a/book",
+        "branch": "main",
+        "path_to_book": "",
+    }
+    assert {"colab_url", "binderhub_url", "thebe"} <= set(config["launch_buttons"])
+    assert (
+        config["html"] == {"home_page_in_navbar": True, "use_repository_button": True}
+        and config["title"] == "Test"
+    )
+    assert sorted(path.name for path in book.iterdir()) == before
+
+
+def test_run_passes_profile_and_seed_and_keeps_smoke_apart(book, runs):
+    assert (
+        "stored in notebooks/01_test.ipynb"
+        in jepa("run", "01", "--profile", "gpu", "--seed", "3").output
+    )
+    assert (
+        "stored in _build/smoke/01_test.ipynb"
+        in jepa("run", "01_test", "--profile", "smoke").output
+    )
+    assert runs == [("01_test", "gpu", 3), ("01_test", "smoke", 0)]
+
+
+def test_run_names_the_chapters_when_it_is_given_another(book):
+    result = jepa("run", "09")
+    assert result.exit_code == 1 and "chapter is '09', wants one of: 01_test" in result.output
+
+
+def test_stale_lists_chapters_and_tells_by_its_status(book, monkeypatch):
+    result = jepa("stale")
+    assert (result.exit_code, result.output) == (1, "01_test\n")
+    monkeypatch.setattr(chapters, "stale_chapters", lambda: [])
+    assert (jepa("stale").exit_code, jepa("stale").output) == (0, "")
+
+
+@pytest.mark.parametrize("problems, status", [([], 0), (["a claim"], 1)])
+def test_verify_tells_by_its_status(book, monkeypatch, problems, status):
+    calls = []
+    monkeypatch.setattr(
+        chapters, "verify", lambda names, jobs: calls.append((names, jobs)) or problems
+    )
+    assert jepa("verify", "01_test", "--jobs", "2").exit_code == status
+    assert calls == [(["01_test"], 2)]
+
+
+@pytest.mark.parametrize("held, status", [(True, 0), (False, 1)])
+def test_bench_writes_below_the_root_and_fails_on_a_missed_bound(book, monkeypatch, held, status):
+    from jepa_utils.publishing import bench
+
+    outputs = []
+    monkeypatch.setattr(bench, "run_benchmark", lambda output: outputs.append(output) or held)
+    assert jepa("bench").exit_code == status and outputs == [book / "results" / "bench.json"]
+
+
+def test_outside_the_book_the_error_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jepa_utils.publishing.claims.__file__", str(tmp_path / "a" / "b" / "c.py"))
+    result = jepa("stale")
+    assert result.exit_code == 1 and "not in the book's tree" in result.output
+
+
+def test_data_commands(monkeypatch):
+    status = SimpleNamespace(origin="mirror", status="ok", note="equals SHA256SUMS")
+    monkeypatch.setattr(
+        sources,
+        "list_data",
+        lambda: [SimpleNamespace(name="toy", what="a toy", origin="mirror", note="there")],
+    )
+    monkeypatch.setattr(sources, "check_data", lambda name: [status])
+    monkeypatch.setattr(sources, "fetch_data", lambda name: f"{name}: fetched")
+    assert "a toy" in jepa("data", "list").output
+    assert "toy: fetched" in jepa("data", "fetch", "toy").output
+    assert jepa("data", "check", "toy").exit_code == 0
+    status.status = "mismatch"
+    result = jepa("data", "check", "toy")
+    assert result.exit_code == 1 and "mismatch" in result.output
+
+
+def test_data_commands_on_a_data_set_of_the_hub(tmp_path, monkeypatch):
+    name, parquet = (
+        "cornell-movie-review-data/rotten_tomatoes/test.parquet",
+        tmp_path / "test.parquet",
+    )
+    Dataset.from_dict({"text": ["good"], "label": [1]}).to_parquet(parquet)
+    (tmp_path / "mirror" / name).parent.mkdir(parents=True)
+    parquet.rename(tmp_path / "mirror" / name)
+    digest = hashlib.sha256((tmp_path / "mirror" / name).read_bytes()).hexdigest()
+    (tmp_path / "mirror" / "SHA256SUMS").write_text(f"{digest}  ./{name}\n")
+    monkeypatch.setenv("JEPA_DATA_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("JEPA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.delitem(sources.DATASETS, "shakespeare")  # its address is outside
+    monkeypatch.setattr(cli.console, "width", 200)
+    rows = {
+        line.split()[1]: line for line in jepa("data", "list").output.splitlines() if "│" in line
+    }
+    assert "in the mirror, without split 'train', 'validation'" in rows["rotten-tomatoes"]
+    assert "sample" in rows["wikitext-2"] and "cannot be reached" in rows["wikitext-2"]
+    assert "Flickr8k" in rows["flickr8k"] and "sample" in rows["flickr8k"]
+    assert jepa("data", "check").exit_code == 0
+    (tmp_path / "mirror" / name).write_bytes(b"changed")
+    result = jepa("data", "check", "rotten-tomatoes")
+    assert result.exit_code == 1 and "test.parquet: differs from SHA256SUMS" in result.output
+    result = jepa("data", "fetch", "rotten-tomatoes")
+    assert (
+        result.exit_code == 1
+        and "cannot be had from the hub" in result.output
+        and "Traceback" not in result.output
+    )
+
+
+def test_unknown_data_is_an_error_without_a_traceback():
+    result = jepa("data", "fetch", "no-such-data")
+    assert (
+        result.exit_code == 1
+        and "no-such-data" in result.output
+        and "Traceback" not in result.output
+    )
+
+
+def test_pretrain_hands_on_recipe_methods_and_folders(book, monkeypatch):
+    from jepa_utils.experiments import cifar10 as records
+    from jepa_utils.experiments.cifar10 import VisionRecipe
+
+    calls = []
+    monkeypatch.setattr(records, "pretrain_record", lambda *a, **k: calls.append((a[0], k)))
+    assert jepa("pretrain", "I-JEPA", "views", "--profile", "smoke").exit_code == 0
+    recipe, options = calls[0]
+    assert (
+        recipe == VisionRecipe.smoke()
+        and options["methods"] == ["I-JEPA", "views"]
+        and options["profile"] == "smoke"
+    )
+    assert (
+        options["folder"] == book / "_build" / "smoke"
+        and options["checkpoints"] == book / "checkpoints"
+    )
+
+
+def test_pretrain_names_what_is_wrong(book):
+    for arguments, message in (
+        (("--profile", "huge"), "profile must be one of"),
+        (("magic", "--profile", "smoke"), "methods must be"),
+    ):
+        result = jepa("pretrain", *arguments)
+        assert result.exit_code == 1 and message in result.output
+
+
+@pytest.mark.parametrize(
+    "profile, source, folder",
+    [("smoke", "sample", ("_build", "smoke")), ("long", None, ("results",))],
+)
+def test_captions_hands_on_recipe_experiments_and_folders(
+    book, monkeypatch, profile, source, folder
+):
+    from jepa_utils.experiments import captions as caption_records
+    from jepa_utils.experiments.captions import CaptionRecipe
+
+    calls, asked, photographs = [], [], SimpleNamespace(provenance="eight photographs")
+    monkeypatch.setattr(
+        sources, "load_data", lambda name, source: asked.append((name, source)) or photographs
+    )
+    monkeypatch.setattr(caption_records, "caption_record", lambda *a, **k: calls.append((*a, k)))
+    result = jepa("captions", "scenes", "batch size", "--profile", profile)
+    assert (
+        result.exit_code == 0
+        and "eight photographs" in result.output
+        and asked == [("flickr8k", source)]
+    )
+    recipe, loaded, options = calls[0]
+    assert (
+        recipe == getattr(CaptionRecipe, profile)()
+        and loaded is photographs
+        and options["profile"] == profile
+    )
+    assert options["experiments"] == ["scenes", "batch size"]
+    assert options["encoder"] == book / "results" / "cifar10_long_ijepa.safetensors"
+    assert (
+        options["folder"] == book.joinpath(*folder)
+        and options["checkpoints"] == book / "checkpoints"
+    )
+    jepa("captions", "--profile", profile)
+    assert "experiments" not in calls[1][2]  # all
+
+
+def test_captions_names_what_is_wrong(book, monkeypatch):
+    monkeypatch.setattr(
+        sources, "load_data", lambda name, source: SimpleNamespace(provenance="none")
+    )
+    wrong = {
+        ("--profile", "huge"): "profile must be one of smoke, long",
+        ("magic",): "experiments must be some of scenes",
+    }
+    for arguments, message in (wrong | {("scenes",): "cifar10_long_ijepa.json is missing"}).items():
+        result = jepa("captions", *arguments)
+        assert (
+            result.exit_code == 1 and message in result.output and "Traceback" not in result.output
+        )
