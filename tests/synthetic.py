@@ -1,5 +1,6 @@
 """A small book in a temporary folder, for the tests of the publishing chain."""
 
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -36,21 +37,11 @@ sys.stderr.write("\\r 10%|#   | 1/10\\r100%|####| 10/10\\n")
 def never_called():
     from jepa_utils import sigreg"""
 
-MODULES = {
-    "__init__.py": '"""Root."""\nfrom jepa_utils.objectives.sigreg import sigreg\n'
-    "from jepa_utils.objectives.vicreg import vicreg\nfrom jepa_utils.publishing.claims import record\n",
-    "objectives/__init__.py": "",
-    "objectives/sigreg.py": '"""Loss."""\nfrom .shared import mean\n\n\ndef sigreg(x):\n    """Doc."""\n'
-    "    # a comment\n    return mean(x)\n",
-    "objectives/vicreg.py": "def vicreg(x):\n    return 2 * x\n",
-    "objectives/shared.py": "def mean(x):\n    return x\n",
-    "publishing/__init__.py": "",
-    "publishing/claims.py": "def record(id, value):\n    pass\n",
-}
+PACKAGE = Path(__file__).resolve().parents[1] / "jepa_utils"
 
 
 def chapter(*cells: str, parameters: str = PARAMETERS) -> nbformat.NotebookNode:
-    """A notebook: code cells, or markdown ones where the text starts with #; ids do not change from call to call."""
+    """A notebook of code cells, or markdown where text starts with #; ids are always the same."""
     made = [
         new_markdown_cell("# A test chapter"),
         new_code_cell(parameters, metadata={"tags": ["parameters"]}),
@@ -65,10 +56,8 @@ def chapter(*cells: str, parameters: str = PARAMETERS) -> nbformat.NotebookNode:
 
 def make_tree(root: Path, *cells: str, parameters: str = PARAMETERS) -> Path:
     """Write the book's skeleton, with one chapter that is not run; return the chapter."""
-    for name, text in MODULES.items():
-        path = root / "jepa_utils" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    # A copy of the package that runs import, for staleness is judged by the files below the root.
+    shutil.copytree(PACKAGE, root / "jepa_utils", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "requirements.lock").write_text("# comment\ntorch==2.13.0\n")
     for folder in ("book", "notebooks"):
         (root / folder).mkdir()

@@ -1,22 +1,16 @@
 """Claims as ``book/claims.yml`` declares them: one row per checkable statement."""
 
-from __future__ import annotations
-
 import math
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-PROFILES = (
-    "smoke",
-    "laptop",
-    "gpu",
-)  # in rising order: a run satisfies the claims of its own and of lower profiles
-
+# In rising order: a run satisfies the claims of its own and of lower profiles.
+PROFILES = ("smoke", "laptop", "gpu")
 
 VERDICTS = ("reproduced", "exceeded", "direction only", "not reproduced", "not attempted")
 
@@ -26,7 +20,7 @@ class ClaimError(ValueError):
 
 
 def find_root(start: Path | None = None) -> Path:
-    """Return the root of the book: the working directory's own tree, else the one this package is installed from.
+    """The book's root: the working directory's own tree, else the one this package lies in.
 
     Raises
     ------
@@ -38,59 +32,63 @@ def find_root(start: Path | None = None) -> Path:
         if (folder / "book" / "claims.yml").is_file():
             return folder
     raise ClaimError(
-        f"{start} is not in the book's tree: no book/claims.yml there or above; run inside a clone of the book"
+        f"{start} is not in the book's tree: no book/claims.yml there or above; run inside a clone "
+        "of the book"
     )
 
 
 def is_number(value: object) -> bool:
+    """Whether a value is a finite number; a bool is none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-@dataclass(frozen=True)
-class Expect:
-    """What value a claim wants: one bound, or a relative tolerance around a value, and a weaker bound beside it.
+def _as_number(value: object) -> object:
+    """YAML 1.1 takes 4e-4 for text: read it as the number that it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Number = Annotated[float, BeforeValidator(_as_number), Field(strict=True, allow_inf_nan=False)]
+Text = Annotated[str, Field(pattern=r"\S")]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Expect(_Row):
+    """What value a claim wants: one bound, or a tolerance around a value; beside it a weaker bound.
 
     Parameters
     ----------
     at_least, at_most : float, optional
         The bound.
     within, of : float, optional
-        Relative tolerance in [0, 1), and the value it is around.
+        Relative tolerance in [0, 1), and the value it is around. One of 1 or more would accept zero
+        and either sign: a claim that can hardly fail.
     direction : float, optional
         A weaker bound, such as a baseline: past it but not past the main one, the claim holds in
         direction only.
     """
 
-    at_least: float | None = None
-    at_most: float | None = None
-    within: float | None = None
-    of: float | None = None
-    direction: float | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
+    within: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    of: Number | None = None
+    direction: Number | None = None
 
-    def __post_init__(self) -> None:
-        given = {
-            f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None
-        }
-        for key, value in given.items():
-            if not is_number(value):
-                raise ClaimError(
-                    f"expect.{key} is {value!r}, wants a finite number (in YAML write 4.0e-4, not 4e-4)"
-                )
-        if set(given) - {"direction"} not in ({"at_least"}, {"at_most"}, {"within", "of"}):
-            raise ClaimError(
-                f"expect has {sorted(given)}, wants at_least, or at_most, or within and of; direction optional"
-            )
-        if self.within is not None and not 0 <= self.within < 1:
-            # A tolerance of 1 or more accepts zero and either sign: a claim that can hardly fail.
-            raise ClaimError(
-                f"expect.within is {self.within}, wants a relative tolerance in [0, 1)"
-            )
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        given = set(self.model_dump(exclude_none=True)) - {"direction"}
+        if given not in ({"at_least"}, {"at_most"}, {"within", "of"}):
+            raise ValueError(f"wants at_least, or at_most, or within and of; got {sorted(given)}")
         if self.direction is not None and (
             self.direction == self.target or self.met(self.direction)
         ):
-            raise ClaimError(
-                f"expect.direction is {self.direction}, wants a bound weaker than {self.text(short=True)}"
-            )
+            raise ValueError(f"direction wants a bound weaker than {self.text(short=True)}")
+        return self
 
     @property
     def target(self) -> float:
@@ -124,50 +122,30 @@ class Expect:
                 f"at {'least' if self.at_least is not None else 'most'} {figure_text(self.target)}"
             )
         if self.direction is not None and not short:
-            text += f" (direction only: {'above' if self.target > self.direction else 'below'} {figure_text(self.direction)})"
+            side = "above" if self.target > self.direction else "below"
+            text += f" (direction only: {side} {figure_text(self.direction)})"
         return text
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(_Row):
     """One row of ``book/claims.yml``."""
 
-    id: str  # lower case, digits and dashes: the anchor of its box is claim-ID
-    chapter: str  # the notebook's name, without .ipynb
-    source: str  # citation, and where in it
-    says: str  # the statement, in our words
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]  # its box is claim-ID
+    chapter: Text  # the notebook's name, without .ipynb
+    source: Text  # citation, and where in it
+    says: Text  # the statement, in our words
     expect: Expect
-    why: str  # why this tolerance
-    profile: str  # the least profile that can test it
-    needs_real_data: bool
-    reported: float | str | None = None  # the source's figure
-    verdict: str = "reproduced"  # the verdict we declare: another one breaks the build
+    why: Text  # why this tolerance
+    profile: Literal[PROFILES]  # the least profile that can test it
+    needs_real_data: Annotated[bool, Field(strict=True)]
+    reported: Number | Text | None = None  # the source's figure
+    verdict: Literal[VERDICTS] = "reproduced"  # another one breaks the build
 
-    def __post_init__(self) -> None:
-        for key in ("id", "chapter", "source", "says", "why"):
-            value = getattr(self, key)
-            if not isinstance(value, str) or not value.strip():
-                raise ClaimError(f"{key} is {value!r}, wants text")
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
-            raise ClaimError(f"id is {self.id!r}, wants lower-case letters, digits and dashes")
-        if self.profile not in PROFILES:
-            raise ClaimError(f"profile is {self.profile!r}, wants one of {', '.join(PROFILES)}")
-        if self.verdict not in VERDICTS:
-            raise ClaimError(f"verdict is {self.verdict!r}, wants one of {', '.join(VERDICTS)}")
+    @model_validator(mode="after")
+    def _bound_for_direction(self) -> Self:
         if self.verdict == "direction only" and self.expect.direction is None:
-            raise ClaimError("verdict is 'direction only', wants expect.direction")
-        if not isinstance(self.needs_real_data, bool):
-            raise ClaimError(f"needs_real_data is {self.needs_real_data!r}, wants true or false")
-        if isinstance(self.reported, str):
-            try:
-                float(self.reported)
-            except ValueError:
-                return
-            raise ClaimError(
-                f"reported is the text {self.reported!r}, wants a number: in YAML write 4.0e-4, not 4e-4"
-            )
-        if self.reported is not None and not is_number(self.reported):
-            raise ClaimError(f"reported is {self.reported!r}, wants a finite number or text")
+            raise ValueError("verdict is 'direction only', wants expect.direction")
+        return self
 
 
 def load_claims(
@@ -199,33 +177,18 @@ def load_claims(
     rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     if not isinstance(rows, list):
         raise ClaimError(f"{path.name}: wants a list of claims, got {type(rows).__name__}")
-    names = {f.name for f in fields(Claim)}
-    needed = names - {"reported", "verdict"}
     claims: dict[str, Claim] = {}
     for number, row in enumerate(rows, 1):
         where = f"{path.name}, row {number}"
-        if not isinstance(row, dict):
-            raise ClaimError(f"{where}: wants a mapping, got {row!r}")
-        where += f" ({row.get('id', 'no id')})"
-        if wrong := sorted(set(row) - names):
-            raise ClaimError(
-                f"{where}: unknown key {', '.join(map(str, wrong))}; known are {', '.join(sorted(names))}"
-            )
-        if missing := sorted(needed - set(row)):
-            raise ClaimError(f"{where}: missing key {', '.join(missing)}")
+        if isinstance(row, dict):
+            where += f" ({row.get('id', 'no id')})"
         try:
-            if not isinstance(row["expect"], dict):
-                raise ClaimError(
-                    f"expect is {row['expect']!r}, wants a mapping such as at_least: 0.9"
-                )
-            if wrong := sorted(set(row["expect"]) - {f.name for f in fields(Expect)}):
-                raise ClaimError(f"expect has the unknown key {', '.join(map(str, wrong))}")
-            claim = Claim(**{**row, "expect": Expect(**row["expect"])})
-        except ClaimError as error:
-            raise ClaimError(f"{where}: {error}") from None
+            claim = Claim.model_validate(row)
+        except ValidationError as error:
+            raise ClaimError(f"{where}: {_in_words(error)}") from None
         if claim.chapter not in known:
             raise ClaimError(
-                f"{where}: unknown chapter {claim.chapter!r}; known are {', '.join(sorted(known)) or 'none'}"
+                f"{where}: chapter is {claim.chapter!r}, wants one of {', '.join(sorted(known))}"
             )
         if claim.id in claims:
             raise ClaimError(f"{where}: id {claim.id!r} is declared twice")
@@ -233,7 +196,25 @@ def load_claims(
     return claims
 
 
+def _in_words(error: ValidationError) -> str:
+    """Pydantic's findings, each with the key it is about and what was given there."""
+    found = []
+    for part in error.errors():
+        key, kind = ".".join(map(str, part["loc"])), part["type"]
+        model = Expect if key.startswith("expect.") else Claim
+        if kind == "extra_forbidden":
+            found.append(f"unknown key {key}; known are {', '.join(sorted(model.model_fields))}")
+        elif kind == "missing":
+            found.append(f"missing key {key}")
+        elif kind == "value_error":
+            found.append(f"{key or 'row'}: {part['msg'].removeprefix('Value error, ')}")
+        else:
+            found.append(f"{key or 'row'} is {part['input']!r}: {part['msg']}")
+    return "; ".join(found)
+
+
 def figure_text(value: float | bool | str | None) -> str:
+    """A value as a reader reads it."""
     if value is None:
         return "–"
     if isinstance(value, (bool, np.bool_)):
@@ -244,4 +225,5 @@ def figure_text(value: float | bool | str | None) -> str:
 
 
 def data_text(data: list[dict]) -> str:
+    """Which data, and where it came from."""
     return ", ".join(f"{d['name']} ({d['origin']})" for d in data) or "none loaded"

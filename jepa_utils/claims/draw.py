@@ -15,7 +15,7 @@ def verdict_class(verdict: str) -> str:
 
 
 def claim_box(claim: Claim, recorded: Recorded) -> dict[str, str]:
-    """Draw the box of a recorded claim: the same text as HTML and as plain text, styled by classes only."""
+    """The box of a recorded claim: one text as HTML and as plain text, styled by classes only."""
     verdict = verdict_of(claim, recorded)
     smoke = recorded.profile == "smoke"
     rows = [
@@ -30,9 +30,11 @@ def claim_box(claim: Claim, recorded: Recorded) -> dict[str, str]:
         ("Made with", f"profile {recorded.profile}, data {data_text(recorded.data)}"),
     ]
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows)
+    classes = verdict_class(verdict) + " claim-smoke" * smoke
     html = (
-        f'<div class="claim-box {verdict_class(verdict)}{" claim-smoke" if smoke else ""}" id="claim-{claim.id}">'
-        f'<p class="claim-title">What you should see <span class="claim-verdict">{verdict}</span></p>'
+        f'<div class="claim-box {classes}" id="claim-{claim.id}">'
+        '<p class="claim-title">What you should see '
+        f'<span class="claim-verdict">{verdict}</span></p>'
         f'<p class="claim-says">{escape(claim.says)}</p><dl>{items}</dl></div>'
     )
     plain = "\n".join(

@@ -35,7 +35,7 @@ class Recorded:
 
 
 def expected_text(claim: Claim, recorded: Recorded | None) -> str:
-    """What a claim expects, in words that fit the value: a yes-or-no one is expected to be yes, not at least 1."""
+    """What a claim expects, in words that fit the value: "yes" rather than "at least 1"."""
     yes = (
         recorded is not None
         and isinstance(recorded.value, bool)
@@ -171,8 +171,9 @@ def check_chapter(
                 continue
             if not agrees(claim.verdict, verdict):
                 problems.append(
-                    f"{results.chapter}: claim {id!r} is {verdict}, declared {claim.verdict}: got {recorded.text()}, wants "
-                    f"{claim.expect.text()} (profile {recorded.profile}, data {data_text(recorded.data)})"
+                    f"{results.chapter}: claim {id!r} is {verdict}, declared {claim.verdict}: "
+                    f"got {recorded.text()}, wants {claim.expect.text()} "
+                    f"(profile {recorded.profile}, data {data_text(recorded.data)})"
                 )
     return problems
 
@@ -180,7 +181,7 @@ def check_chapter(
 def compare(
     claims: Mapping[str, Claim], stored: ChapterResults, rerun: ChapterResults
 ) -> list[str]:
-    """Compare a stored notebook with a re-run: glued numbers within their tolerance, claims by verdict.
+    """Compare stored with run again: glued numbers within their tolerance, claims by verdict.
 
     What a re-run under a lower profile cannot attempt is left out: claims of a higher one, and all
     glued numbers."""
@@ -195,9 +196,8 @@ def compare(
                 f"{name}: claim {id!r} is {verdicts[0]} as stored, {verdicts[1]} when run again"
             )
     for key in stored.glued.keys() ^ rerun.glued.keys():
-        problems.append(
-            f"{name}: number {key!r} is {'not recorded when run again' if key in stored.glued else 'not stored'}"
-        )
+        what = "not recorded when run again" if key in stored.glued else "not stored"
+        problems.append(f"{name}: number {key!r} is {what}")
     if stored.profile != rerun.profile:
         return sorted(problems)
     for key in stored.glued.keys() & rerun.glued.keys():
@@ -206,6 +206,7 @@ def compare(
             abs(float(was)), abs(float(now))
         ):
             problems.append(
-                f"{name}: number {key!r} is {was} as stored, {now} when run again (tolerance {100 * rtol:g} %)"
+                f"{name}: number {key!r} is {was} as stored, {now} when run again "
+                f"(tolerance {100 * rtol:g} %)"
             )
     return sorted(problems)

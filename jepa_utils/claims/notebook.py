@@ -1,4 +1,4 @@
-"""Recording, in a running notebook: `open_chapter`, then `record` once per claim and `glue` for other numbers."""
+"""Recording, in a running notebook: `open_chapter`, then `record` per claim and `glue`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Run:
         cell = _cell_id()
         if key in self.cells and (cell is None or self.cells[key] != cell):
             raise ClaimError(
-                f"{key!r} is recorded twice in this run; each claim and glued key is recorded exactly once"
+                f"{key!r} is recorded twice in this run; each claim and glued key is recorded once"
             )
         self.cells[key] = cell  # a reader who runs the same cell again replaces its own value
 
@@ -60,7 +60,7 @@ def _current() -> _Run:
 
 
 def open_chapter(name: str, profile: str, data: object = ()) -> None:
-    """Say which chapter runs, under which profile, on which data; print it, and store it with the output.
+    """Say which chapter runs, under which profile, on which data, and store it with the output.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def record(claim_id: str, value: object, *, unit: str | None = None) -> None:
     if claim is None:
         own = ", ".join(id for id, c in run.claims.items() if c.chapter == run.chapter)
         raise ClaimError(
-            f"claim_id is {claim_id!r}, wants one of this chapter's claims in book/claims.yml: {own}"
+            f"claim_id is {claim_id!r}, wants one of this chapter's in book/claims.yml: {own}"
         )
     if claim.chapter != run.chapter:
         raise ClaimError(

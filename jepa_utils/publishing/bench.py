@@ -1,4 +1,7 @@
-"""The performance table of `make bench`: SIGReg against the formulas it replaces, and compiled against plain steps, in pairs."""
+"""The performance table of `make bench`.
+
+SIGReg against the formulas that it replaces, and compiled against plain steps, in pairs.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from rich.table import Table
 from torch import Tensor
 
 from jepa_utils.experiments.cifar10 import VisionRecipe
+from jepa_utils.files import write_whole
 from jepa_utils.objectives.sigreg import sigreg
 
 SHAPES = [(2048, 10, 256), (1024, 256, 1024), (4096, 64, 1024)]  # (N, D, slices)
@@ -34,11 +38,12 @@ BOUNDS = {
 }
 THREADS = 2
 COMPILED = ("I-JEPA", "views", "labels")  # steps of chapter 4
+RECIPE = VisionRecipe.one_pass  # whose steps are compiled
 WARM_STEPS = 20
 
 
 def complex_formula(x: Tensor, directions: Tensor) -> Tensor:
-    """SIGReg as the first chapter's source writes it: complex exponentials at 17 knots over [-5, 5]."""
+    """SIGReg as chapter 1's source writes it: complex exponentials at 17 knots over [-5, 5]."""
     t = torch.linspace(-5, 5, 17)
     phi = torch.exp(-0.5 * t**2)
     empirical = torch.exp(-1j * (x @ directions).unsqueeze(-1) * t).mean(dim=0)  # (slices, knots)
@@ -46,7 +51,7 @@ def complex_formula(x: Tensor, directions: Tensor) -> Tensor:
 
 
 def half_range_formula(x: Tensor, directions: Tensor) -> Tensor:
-    """The same value from cosines and sines at the 9 knots of [0, 5], differentiated by autograd."""
+    """The same value from cosines and sines at the 9 knots of [0, 5], and autograd."""
     t = torch.linspace(0, 5, 9)
     phi = torch.exp(-0.5 * t**2)
     angles = (x @ directions).unsqueeze(-1) * t  # (N, slices, knots)
@@ -55,7 +60,7 @@ def half_range_formula(x: Tensor, directions: Tensor) -> Tensor:
 
 
 def floor(x: Tensor, directions: Tensor) -> Tensor:
-    """The least any implementation must do: two matrix products, one sine and one cosine over N x slices."""
+    """The least that anybody must do: two matrix products, one sine, one cosine, N x slices."""
     u = x @ directions
     u.sin(), u.cos()
     return u @ directions.T
@@ -88,7 +93,7 @@ def package(x: Tensor, directions: Tensor) -> Tensor:
 def _paired_ratio(
     other: Callable, shape: tuple[int, int, int], *, pairs: int, backward: bool = True
 ) -> tuple[float, float]:
-    """Median of other / package over pairs timed next to each other, and the package's median seconds."""
+    """Median of other / package over pairs timed in turn, and the package's median seconds."""
     x, directions = _draw(shape)
     ratios, ours = [], []
     for pair in range(pairs + 2):
@@ -143,8 +148,8 @@ def _status(field: str) -> int:
 
 
 def _compiled_step(method: str, *, pairs: int) -> dict[str, float]:
-    """How many times as fast `torch.compile` makes a training step of chapter 4, and what the first steps cost for it."""
-    recipe = VisionRecipe.laptop()
+    """How many times as fast `torch.compile` makes a step of chapter 4, and what it costs."""
+    recipe = RECIPE()
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(
         256, (recipe.batch_size, 3, 32, 32), dtype=torch.uint8, generator=generator
@@ -172,7 +177,7 @@ def _compiled_step(method: str, *, pairs: int) -> dict[str, float]:
 
 
 def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
-    """Time SIGReg at the three shapes and chapter 4's steps with `torch.compile`, print the tables, write them as JSON.
+    """Time SIGReg, and chapter 4's steps with `torch.compile`; print tables, write JSON.
 
     Parameters
     ----------
@@ -262,9 +267,10 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
 
 def _write(output: Path, rows: list[dict], steps: dict[str, dict[str, float]]) -> None:
     record = {
-        "what": "SIGReg, forward and backward: median ratios over pairs timed next to each other in one run",
+        "what": "SIGReg, forward and backward: median ratios over pairs timed in turn in one run",
         "date": datetime.now(UTC).date().isoformat(),
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {THREADS} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {THREADS} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}",
         "packages": {"python": platform.python_version(), "torch": torch.__version__},
         "rows": [
             {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows
@@ -274,6 +280,4 @@ def _write(output: Path, rows: list[dict], steps: dict[str, dict[str, float]]) -
         },
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_suffix(".json.part")
-    beside.write_text(json.dumps(record, indent=1) + "\n")
-    beside.replace(output)
+    write_whole(output, (json.dumps(record, indent=1) + "\n").encode())

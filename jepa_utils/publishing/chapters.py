@@ -1,13 +1,13 @@
-"""Chapters: run a notebook under a profile, store its outputs, and find what is wrong with stored ones."""
+"""Chapters: run one under a profile, store its outputs, and find what is wrong with stored ones."""
 
 from __future__ import annotations
 
 import ast
+import copy
 import importlib.metadata
 import os
 import platform
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 from rich.console import Console
@@ -30,22 +31,18 @@ from jepa_utils.claims.judge import (
     read_results,
     verdict_of,
 )
-from jepa_utils.publishing.staleness import chapter_hash, parse_cells
+from jepa_utils.files import write_whole
+from jepa_utils.publishing.staleness import changes, made_from, package_digests, parse_cells
 
 PARAMETERS = {"profile", "seed"}
-KERNEL = {
-    "display_name": "Python 3",
-    "language": "python",
-    "name": "python3",
-}  # that of the environment we run in
-PACKAGES = (
-    "torch",
-    "lightning",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "gensim",
-)  # the versions a page states
+METADATA = {"made_from", "profile", "seed", "seconds", "executed", "python", "packages", "data"}
+PROBE = "jepa_utils.publishing.probe"
+# Small work on busy cores is slower on two threads than on one.
+ONE_THREAD = {"JEPA_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# That of the environment we run in.
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# The versions that a page states.
+PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "gensim")
 PROGRESS = re.compile(r"\r|\d+%\|")  # a progress bar on stderr: noise once the run is over
 
 
@@ -53,8 +50,7 @@ class ChapterError(RuntimeError):
     """A chapter is unknown, wrongly built, or failed while running."""
 
 
-# ----------------------------------------------------------------------------------------------
-# finding, storing
+# --- finding, storing
 
 
 def chapter_names(root: Path | None = None) -> list[str]:
@@ -63,7 +59,7 @@ def chapter_names(root: Path | None = None) -> list[str]:
 
 
 def chapter_path(name: str | Path, root: Path | None = None) -> Path:
-    """Return a chapter's notebook, given its path, its name, or as much of the name as tells it from the others."""
+    """A chapter's notebook, by its path, its name, or as much of the name as tells it apart."""
     root = root or find_root()
     names = chapter_names(root)
     stem = Path(name).name.removesuffix(".ipynb")
@@ -77,40 +73,25 @@ def chapter_path(name: str | Path, root: Path | None = None) -> Path:
 
 def write_notebook(notebook, path: Path) -> None:
     """Write a notebook at once or not at all, always in the same layout."""
-    text = nbformat.writes(notebook).rstrip("\n") + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_whole(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
 
 
-def check_parameters(path: Path) -> list[str]:
-    """Problems with a notebook's `parameters` cell, which declares `profile` and `seed` and nothing else."""
-    import papermill
-
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata["kernelspec"] = (
-        KERNEL  # papermill reads parameters only of a language it is told
-    )
-    found = set(papermill.inspect_notebook(notebook))
+def parameter_problems(notebook, name: str) -> list[str]:
+    """Problems with a notebook's `parameters` cell, which declares `profile` and `seed` alone."""
+    cell = _parameters_cell(notebook)
+    body = ast.parse(cell.source).body if cell else []
+    found = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets}
     if found == PARAMETERS:
         return []
     unknown, missing = sorted(found - PARAMETERS), sorted(PARAMETERS - found)
-    details = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [
-        f"missing {', '.join(missing)}"
-    ] * bool(missing)
-    return [
-        f"{path.stem}: the cell tagged 'parameters' wants exactly profile and seed: {'; '.join(details)}"
-    ]
+    found = [f"unknown {', '.join(unknown)}"] * bool(unknown)
+    found += [f"missing {', '.join(missing)}"] * bool(missing)
+    wants = "the cell tagged 'parameters' wants exactly profile and seed"
+    return [f"{name}: {wants}: {'; '.join(found)}"]
 
 
-# -------------------------------------------------------------------------------------------------------
-# running
+# --- running
 
 
 def run_chapter(
@@ -160,51 +141,51 @@ def run_chapter(
     output = Path(output or path)
     if profile not in PROFILES:
         raise ChapterError(f"profile is {profile!r}, wants one of {', '.join(PROFILES)}")
-    if problems := check_parameters(path):
-        raise ChapterError(problems[0])
-    before = path.read_bytes()
+    before, code = path.read_bytes(), package_digests(root)
     notebook = nbformat.reads(before.decode("utf-8"), as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if not _injected(cell)]
+    if problems := parameter_problems(notebook, path.stem):
+        raise ChapterError(problems[0])
     notebook.metadata["kernelspec"] = KERNEL
-    digest, start = chapter_hash(path, root), time.perf_counter()
+    start = time.perf_counter()
     try:
         # A notebook instead of a path, for papermill fills braces in paths; no output path: nothing
         # is half written.
-        executed = papermill.execute_notebook(
-            notebook,
-            None,
-            {"profile": profile, "seed": seed},
-            cwd=path.parent,
-            progress_bar=progress,
-        )
+        with mock.patch.dict(os.environ, ONE_THREAD if profile == "smoke" else {}):
+            executed = papermill.execute_notebook(
+                _prepared(notebook, profile, seed, root),
+                None,
+                cwd=path.parent,
+                progress_bar=progress,
+            )
     except PapermillExecutionError as error:
-        # papermill's own cell stands after the parameters, so that later cells come one further
-        # than in the chapter.
-        at = next(
-            n
-            for n, cell in enumerate(notebook.cells)
-            if "parameters" in cell.metadata.get("tags", [])
-        )
-        number = error.cell_index + (error.cell_index <= at)
         trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
-        raise ChapterError(f"{path.stem}: cell {number} failed\n{trace or error.evalue}") from None
+        raise ChapterError(
+            f"{path.stem}: cell {error.cell_index + 1} failed\n{trace or error.evalue}"
+        ) from None
     except DeadKernelError:
         raise ChapterError(f"{path.stem}: the kernel died, most often for lack of memory") from None
     seconds = time.perf_counter() - start
     if path.read_bytes() != before:
         raise ChapterError(
-            f"{path.stem}: the notebook was edited while it ran; its outputs are not stored, run it again"
+            f"{path.stem}: the notebook was edited while it ran; its outputs are not stored, "
+            "run it again"
         )
-    _take_outputs(notebook, executed, root)
+    reached = _take_outputs(notebook, executed, root)
     results = read_results(notebook, path.stem)
     if results.profile != profile:
         raise ChapterError(
             f"{path.stem}: run as {profile}, but its set-up cell opened it as {results.profile}"
         )
+    made = made_from(notebook, reached, root)
+    if edited := sorted(m for m, digest in made["modules"].items() if code.get(m) != digest):
+        raise ChapterError(
+            f"{path.stem}: {', '.join(edited)} was edited while it ran; its outputs are not "
+            "stored, run it again"
+        )
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata["jepa"] = {
-        "hash": digest,
+        "made_from": made,
         "profile": profile,
         "seed": seed,
         "seconds": round(seconds, 1),
@@ -218,8 +199,18 @@ def run_chapter(
     return output
 
 
-def _injected(cell) -> bool:
-    return "injected-parameters" in cell.metadata.get("tags", [])
+def _parameters_cell(notebook):
+    tagged = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    return next(tagged, None)
+
+
+def _prepared(notebook, profile: str, seed: int, root: Path):
+    """A copy to be run: its parameters set, and watched for what it reaches."""
+    ready, probe = copy.deepcopy(notebook), f"__import__('{PROBE}', fromlist=['_'])"
+    cell = _parameters_cell(ready)
+    cell.source += f"\nprofile, seed = {profile!r}, {seed!r}\n{probe}.watch({str(root)!r})"
+    ready.cells.append(nbformat.v4.new_code_cell(f"{probe}.report()"))
+    return ready
 
 
 def _versions() -> dict[str, str]:
@@ -231,27 +222,25 @@ def _versions() -> dict[str, str]:
     return {name: installed[name] for name in PACKAGES if name in installed}
 
 
-def _take_outputs(notebook, executed, root: Path) -> None:
-    """Copy outputs only: papermill's own cell, tags and timings stay behind, and cells keep their ids."""
+def _take_outputs(notebook, executed, root: Path) -> dict:
+    """Copy outputs only, tags and timings stay behind; return what the run reached."""
     count = 0
-    for cell, ran in zip(
-        notebook.cells, (c for c in executed.cells if not _injected(c)), strict=True
-    ):
+    for cell, ran in zip(notebook.cells, executed.cells, strict=False):
         if cell.cell_type != "code":
             continue
         if ran.execution_count is not None:
             count += 1
         cell.execution_count = count if ran.execution_count is not None else None
-        cell.outputs = [
-            kept for kept in (_clean(output, root) for output in ran.outputs) if kept is not None
-        ]
+        cleaned = [_clean(output, root) for output in ran.outputs]
+        cell.outputs = [output for output in cleaned if output is not None]
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = cell.execution_count
+    return executed.cells[-1].outputs[-1].metadata["jepa"]["reached"]
 
 
 def _clean(output, root: Path):
-    """An output as it is stored, None for one that is not: progress bars, and paths of the machine it ran on."""
+    """An output as it is stored, without local paths; None for a progress bar, which is not."""
     if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
         return None
     if output.output_type == "stream":
@@ -264,20 +253,14 @@ def _clean(output, root: Path):
     return output
 
 
-# ------------------------------------------------------------------------------------------------------
-# checking
+# --- checking
 
 
-def stale_chapters(root: Path | None = None) -> list[str]:
-    """The chapters whose outputs were made with other code or another lock, or never."""
+def stale_chapters(root: Path | None = None) -> dict[str, list[str]]:
+    """What changed since its outputs were made, for each chapter of which anything did."""
     root = root or find_root()
-    return [name for name in chapter_names(root) if is_stale(chapter_path(name, root), root)]
-
-
-def is_stale(path: Path, root: Path) -> bool:
-    """Whether a stored notebook's outputs were made with other code or another lock."""
-    stored = nbformat.read(path, as_version=4).metadata.get("jepa", {}).get("hash")
-    return stored != chapter_hash(path, root)
+    found = {name: changes(chapter_path(name, root), root) for name in chapter_names(root)}
+    return {name: what for name, what in found.items() if what}
 
 
 def vacuity_problems(path: Path, root: Path | None = None) -> list[str]:
@@ -287,7 +270,7 @@ def vacuity_problems(path: Path, root: Path | None = None) -> list[str]:
     cells = [(n, cell) for n, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code"]
     outputs = [output for _, cell in cells for output in cell.outputs]
     results, run = read_results(notebook, name), notebook.metadata.get("jepa", {})
-    problems = check_parameters(path)
+    problems = parameter_problems(notebook, name)
     problems += [
         f"{name}: cell {n} was never executed" for n, cell in cells if cell.execution_count is None
     ]
@@ -298,15 +281,9 @@ def vacuity_problems(path: Path, root: Path | None = None) -> list[str]:
         problems += [
             f"{name}: cell {n} ended in {o.ename}" for o in cell.outputs if o.output_type == "error"
         ]
-        if _injected(cell):
-            problems.append(
-                f"{name}: cell {n} is papermill's injected parameters, which are not part of a chapter"
-            )
     if not outputs:
         problems.append(f"{name}: no cell has an output")
-    if missing := sorted(
-        {"hash", "profile", "seed", "seconds", "executed", "python", "packages", "data"} - set(run)
-    ):
+    if missing := sorted(METADATA - set(run)):
         problems.append(
             f"{name}: its metadata lacks {', '.join(missing)}: run it with 'jepa run {name}'"
         )
@@ -321,21 +298,12 @@ def vacuity_problems(path: Path, root: Path | None = None) -> list[str]:
     code = parse_cells(notebook)
     named = set(_recorded_in_source(code))
     recorded = {r.claim for r in results.recorded}
-    if (
-        run.get("profile") in PROFILES
-    ):  # a claim of a higher profile, recorded under a condition, may wait for its run
+    if run.get("profile") in PROFILES:
+        # A claim of a higher profile, recorded under a condition, may wait for its run.
         claims = load_claims(root / "book" / "claims.yml")
-        conditional = {
-            id
-            for branch in ast.walk(code)
-            if isinstance(branch, ast.If)
-            for id in _recorded_in_source(branch)
-        }
-        named -= {
-            id
-            for id in conditional & set(claims)
-            if needs_higher_profile(run["profile"], claims[id])
-        }
+        branches = (node for node in ast.walk(code) if isinstance(node, ast.If))
+        waiting = {id for branch in branches for id in _recorded_in_source(branch)} & set(claims)
+        named -= {id for id in waiting if needs_higher_profile(run["profile"], claims[id])}
     problems += [
         f"{name}: record({id!r}) is in a cell but not in the outputs"
         for id in sorted(named - recorded)
@@ -369,7 +337,7 @@ def page_problems(root: Path | None = None) -> list[str]:
 
 
 def glue_references(text: str) -> list[tuple[str, str]]:
-    """The (document, key) pairs that a page's ``{glue}`` roles and directives refer to; the document may be empty."""
+    """The (document, key) pairs that a page's ``{glue}`` refers to; a document may be empty."""
     # Examples of the syntax are no references: plain code blocks, and code between double
     # backticks.
     text = re.sub(
@@ -410,11 +378,12 @@ def _glue_problems(text: str, page: Path, root: Path) -> list[str]:
 
 
 def chapter_problems(path: Path, claims: Mapping[str, Claim], root: Path) -> list[str]:
-    """All that is wrong with a stored chapter: vacuous, stale, a claim not as declared, a box not as declared."""
+    """All that is wrong with a stored chapter: vacuous, stale, a claim or box not as declared."""
     problems = vacuity_problems(path, root) + check_chapter(claims, read_results(path))
-    if is_stale(path, root):
+    if changed := changes(path, root):
         problems.append(
-            f"{path.stem}: stale: its code or the lock changed since its outputs were made; 'jepa book' runs it"
+            f"{path.stem}: stale: changed since its outputs were made: {', '.join(changed)}; "
+            "'jepa book' runs it"
         )
     if redraw(nbformat.read(path, as_version=4), claims):
         problems.append(
@@ -424,7 +393,7 @@ def chapter_problems(path: Path, claims: Mapping[str, Claim], root: Path) -> lis
 
 
 def redraw_chapters(root: Path | None = None) -> list[str]:
-    """Draw outdated claim boxes anew in the stored notebooks, without running them; return the chapters changed."""
+    """Draw outdated claim boxes of stored notebooks anew, without a run; return what changed."""
     root = root or find_root()
     claims, changed = load_claims(root / "book" / "claims.yml"), []
     for name in chapter_names(root):
@@ -442,7 +411,7 @@ def verify(
     root: Path | None = None,
     console: Console | None = None,
 ) -> list[str]:
-    """Run chapters again under ``laptop`` and check every claim and glued number, stored and run again.
+    """Run chapters again under ``laptop``; check every claim and number, stored and run again.
 
     Parameters
     ----------

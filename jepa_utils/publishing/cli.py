@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
-from rich.console import Console
-from rich.table import Table
 
-from jepa_utils.claims.declare import ClaimError, find_root
-from jepa_utils.publishing import chapters
+# All else is imported where it is used: `jepa --help` has to answer at once.
 
 app = typer.Typer(
     help="Run, check and build the Runnable JEPA Book.",
@@ -28,21 +22,32 @@ data_app = typer.Typer(
     help="The data sets: where they come from, download, check.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
-console = Console()
 
 
 @contextmanager
 def _clear_errors(*errors: type[Exception]) -> Iterator[None]:
-    """Turn errors that a user can mend into one message and exit status 1; others keep their traceback."""
+    """Turn errors that a user can mend into one message; others keep their traceback."""
+    from jepa_utils.claims.declare import ClaimError
+    from jepa_utils.publishing.chapters import ChapterError
+
     try:
         yield
-    except (chapters.ChapterError, ClaimError, *errors) as error:
+    except (ChapterError, ClaimError, *errors) as error:
         typer.echo(f"jepa: {error}", err=True)
         raise typer.Exit(1) from None
 
 
-# ----------------------------------------------------------------------------------------------------------
-# data
+def _print_table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*heads)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+# --- data
 
 
 @data_app.command("list")
@@ -50,10 +55,8 @@ def data_list() -> None:
     """List the data sets and where each would come from now."""
     from jepa_utils.data import load as sources
 
-    table = Table("name", "what", "comes from", "note")
-    for row in sources.list_data():
-        table.add_row(row.name, row.what, row.origin, row.note)
-    console.print(table)
+    rows = [(row.name, row.what, row.origin, row.note) for row in sources.list_data()]
+    _print_table(("name", "what", "comes from", "note"), rows)
 
 
 @data_app.command("fetch")
@@ -75,18 +78,17 @@ def data_check(
     """Compare the files that are there with their checksums; fails if one is wrong."""
     from jepa_utils.data import load as sources
 
-    table, bad = Table("name", "source", "status", "note"), False
+    rows, bad = [], False
     with _clear_errors(ValueError):
         for name in names or sorted(sources.DATASETS):
             for check in sources.check_data(name):
                 bad |= check.status in ("mismatch", "unreadable")
-                table.add_row(name, check.origin, check.status, check.note)
-    console.print(table)
+                rows.append((name, check.origin, check.status, check.note))
+    _print_table(("name", "source", "status", "note"), rows)
     raise typer.Exit(int(bad))
 
 
-# ------------------------------------------------------------------------------------------------------
-# chapters
+# --- chapters
 
 
 @app.command()
@@ -95,9 +97,11 @@ def run(
     profile: Annotated[str, typer.Option(help="smoke, laptop or gpu.")] = "laptop",
     seed: Annotated[int, typer.Option(help="The chapter's seed.")] = 0,
 ) -> None:
-    """Run one chapter and store its outputs; a smoke run goes to _build/smoke, for it is not a result."""
+    """Run one chapter and store its outputs; a smoke run, which is no result, in _build/smoke."""
+    from jepa_utils.publishing import chapters
+
     with _clear_errors():
-        root = find_root()
+        root = chapters.find_root()
         path = chapters.chapter_path(chapter, root)
         output = root / "_build" / "smoke" / path.name if profile == "smoke" else None
         stored = chapters.run_chapter(path, profile, seed, output, root=root)
@@ -106,12 +110,14 @@ def run(
 
 @app.command()
 def stale() -> None:
-    """List the chapters whose outputs were made with other code; fails if there is one."""
+    """List the chapters whose outputs are out of date, and what changed; fails if there is one."""
+    from jepa_utils.publishing import chapters
+
     with _clear_errors():
-        names = chapters.stale_chapters()
-    for name in names:
-        typer.echo(name)
-    raise typer.Exit(int(bool(names)))
+        found = chapters.stale_chapters()
+    for name, changed in found.items():
+        typer.echo(f"{name}: {', '.join(changed)}")
+    raise typer.Exit(int(bool(found)))
 
 
 @app.command()
@@ -120,6 +126,8 @@ def verify(
     jobs: Annotated[int, typer.Option(min=1, help="Chapters run at a time.")] = 1,
 ) -> None:
     """Run chapters again under the laptop profile and check every claim, stored and run again."""
+    from jepa_utils.publishing import chapters
+
     with _clear_errors():
         problems = chapters.verify(names, jobs)
     typer.echo(f"{len(problems)} problems" if problems else "every claim is as declared")
@@ -128,7 +136,8 @@ def verify(
 
 @app.command()
 def bench() -> None:
-    """Time SIGReg against the formulas it replaces, and compiled steps; writes results/bench.json. Fails if a bound is missed."""
+    """Time SIGReg and compiled steps into results/bench.json; fails if a bound is missed."""
+    from jepa_utils.claims.declare import find_root
     from jepa_utils.publishing.bench import run_benchmark
 
     with _clear_errors():
@@ -157,7 +166,7 @@ def pretrain(
     with _clear_errors(ValueError, RecordError):
         if profile not in RECIPES:
             raise ValueError(f"profile must be one of {', '.join(RECIPES)}, got {profile!r}")
-        root = find_root()
+        root = chapters.find_root()
         loaded = load_data("cifar10", source="sample" if profile == "smoke" else None)
         typer.echo(str(loaded.provenance))
         folder = root / "_build" / "smoke" if profile == "smoke" else root / "results"
@@ -194,7 +203,7 @@ def captions(
             raise ValueError(
                 f"profile must be one of {', '.join(CAPTION_RECIPES)}, got {profile!r}"
             )
-        root = find_root()
+        root = chapters.find_root()
         photographs = load_data("flickr8k", source="sample" if profile == "smoke" else None)
         typer.echo(str(photographs.provenance))
         places = dict(
@@ -217,8 +226,7 @@ def captions(
         )
 
 
-# ----------------------------------------------------------------------------------------------------------
-# book
+# --- book
 
 
 @app.command()
@@ -228,13 +236,17 @@ def book(
     ] = True,
 ) -> None:
     """Run stale chapters, build the HTML with warnings as errors, and say where the page is."""
+    from jepa_utils.publishing import chapters
+
     with _clear_errors():
-        root = find_root()
+        root = chapters.find_root()
         names = chapters.stale_chapters(root)
         if names and not run:
             raise chapters.ChapterError(f"stale: {', '.join(names)}; run 'jepa book'")
-        for number, name in enumerate(names, 1):
-            typer.echo(f"running {name}, stale chapter {number} of {len(names)}")
+        for number, (name, changed) in enumerate(names.items(), 1):
+            typer.echo(
+                f"running {name}, stale chapter {number} of {len(names)}: {', '.join(changed)}"
+            )
             chapters.run_chapter(name, root=root)
         for name in chapters.redraw_chapters(root):
             typer.echo(f"{name}: claim boxes drawn anew")
@@ -250,39 +262,7 @@ def build_html(root: Path) -> int:
     # --all: pages quote values of other pages, and an incremental build leaves those, and the
     # styles, as they were
     options = ["--all", "--builder", "html", "-n", "-W", "--keep-going"]
-    with publishing_config(root) as config:
-        return subprocess.run([*program, "build", ".", *options, *config], cwd=root).returncode
-
-
-@contextmanager
-def publishing_config(root: Path) -> Iterator[list[str]]:
-    """Options for Jupyter Book that add the repository's address and launch buttons, where they are known.
-
-    The book has no fixed home: the publishing environment gives its address as
-    ``JEPA_REPOSITORY_URL`` (and ``JEPA_REPOSITORY_BRANCH``, by default main). Without it a page has
-    no launch buttons, which would lead nowhere."""
-    url = os.environ.get("JEPA_REPOSITORY_URL")
-    if not url:
-        yield []
-        return
-    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    branch = os.environ.get("JEPA_REPOSITORY_BRANCH") or "main"
-    config["repository"] = {"url": url.rstrip("/"), "branch": branch, "path_to_book": ""}
-    config["launch_buttons"] = {
-        "notebook_interface": "jupyterlab",
-        "colab_url": "https://colab.research.google.com",
-        "binderhub_url": "https://mybinder.org",
-        "thebe": True,
-    }
-    config["html"] = {**config.get("html", {}), "use_repository_button": True}
-    # Beside the original, for it may hold paths that count from its folder.
-    handle, name = tempfile.mkstemp(dir=root, prefix="_config.", suffix=".yml")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yaml.safe_dump(config, file, allow_unicode=True, sort_keys=False)
-        yield ["--config", Path(name).name]
-    finally:
-        Path(name).unlink()
+    return subprocess.run([*program, "build", ".", *options], cwd=root).returncode
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Sphinx: the scoreboard, and the guard that lets no stale, vacuous or broken chapter pass as a page."""
+"""Sphinx: the scoreboard, and the guard that lets no stale or broken chapter pass as a page."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import nbformat
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -24,9 +26,32 @@ LOGGER = logging.getLogger(__name__)
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive, the guard and the dependencies on glued numbers."""
     app.add_directive("scoreboard", Scoreboard)
+    app.connect("config-inited", add_repository)
     app.connect("builder-inited", guard)
     app.connect("source-read", depend_on_glued)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def add_repository(app: Sphinx, config: Config) -> None:
+    """Add the repository's address and launch buttons, where they are known.
+
+    The book has no fixed home: the publishing environment gives its address as
+    ``JEPA_REPOSITORY_URL`` (and ``JEPA_REPOSITORY_BRANCH``, by default main). Without it a page has
+    no launch buttons, which would lead nowhere.
+    """
+    if url := os.environ.get("JEPA_REPOSITORY_URL"):
+        config.html_theme_options |= {
+            "repository_url": url.rstrip("/"),
+            "repository_branch": os.environ.get("JEPA_REPOSITORY_BRANCH") or "main",
+            "path_to_docs": "",
+            "use_repository_button": True,
+            "launch_buttons": {
+                "notebook_interface": "jupyterlab",
+                "colab_url": "https://colab.research.google.com",
+                "binderhub_url": "https://mybinder.org",
+                "thebe": True,
+            },
+        }
 
 
 def guard(app: Sphinx) -> None:
@@ -44,7 +69,7 @@ def guard(app: Sphinx) -> None:
 
 
 def depend_on_glued(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Rebuild a page when a notebook it takes numbers from changes, which MyST-NB does not see to."""
+    """Rebuild a page when a notebook that it takes numbers from changes; MyST-NB does not."""
     page = Path(app.env.doc2path(docname))
     for document, _ in chapters.glue_references(source[0]):
         if document:
@@ -52,12 +77,12 @@ def depend_on_glued(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 class Scoreboard(SphinxDirective):
-    """``{scoreboard}``: all claims with source value, our value and verdict, by chapter, and how the chapters were run.
+    """``{scoreboard}``: all claims with both values and verdict, and how the chapters were run.
 
     ``:chapter:`` restricts it to one chapter.
     """
 
-    option_spec = {"chapter": directives.unchanged_required}
+    option_spec = {"chapter": directives.unchanged_required}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
         root = Path(self.env.srcdir)
