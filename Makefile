@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help book test verify bench lock clean
+.PHONY: help book test format verify bench lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -15,8 +15,16 @@ help:  ## list these targets
 book: $(READY)  ## run the chapters that are stale, then build the HTML
 	$(BIN)/jepa book
 
-test: $(READY)  ## run all tests and, under the smoke profile, all notebooks; needs no network
-	JEPA_PROFILE=smoke $(BIN)/python -m pytest tests notebooks --nbval-lax --nbval-current-env --nbval-cell-timeout=120
+# One thread each for two processes: two threads on busy cores only get in each other's way.
+test: $(READY)  ## check style, run all tests and, under the smoke profile, all notebooks; no network
+	@start=$$(date +%s); status=0; \
+	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && \
+	JEPA_PROFILE=smoke JEPA_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests notebooks -n 2 --dist loadgroup \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=120 || status=$$?; \
+	echo "make test: $$(($$(date +%s) - start)) s"; exit $$status
+
+format: $(READY)  ## lay the lines of all Python, and of the notebooks' code
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 verify: $(READY)  ## run every chapter under the laptop profile and check every claim
 	$(BIN)/jepa verify

@@ -20,6 +20,14 @@ class Build:
     html: Path
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """Under xdist a file stays on one worker, which shares its fixtures; so does the built book."""
+    book = {"test_book.py", "test_browser.py"}
+    for item in items:
+        name = item.path.name
+        item.add_marker(pytest.mark.xdist_group("book" if name in book else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
@@ -27,7 +35,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory) -> Build:
-    """The book, built from the stored outputs into an empty folder: Sphinx does not repeat a warning about an unchanged page."""
+    """The book, built into an empty folder: Sphinx repeats no warning about an unchanged page."""
     out = tmp_path_factory.mktemp("book")
     program = [
         sys.executable,
