@@ -96,7 +96,7 @@ PUBLIC = {
     "models.text": ("TextDecoder", "TextEncoder", "WindowEncoder"),
     "models.vision_language": ("CrossPredictor", "ImageHead", "QueryPredictor"),
     "models.vit": ("ViT", "patchify", "position_grid"),
-    "models.vjepa2": ("VJEPA2", "load_vjepa2"),
+    "evaluation.vjepa2": ("VJEPA2", "load_vjepa2"),
     "objectives.infonce": ("InfoNCE", "alignment", "info_nce", "uniformity"),
     "objectives.sigreg": ("SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"),
     "objectives.vicreg": ("VICReg", "covariance_penalty", "variance_penalty", "vicreg"),

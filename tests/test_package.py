@@ -105,7 +105,7 @@ def room_problems(module: str, source: str, is_package: bool = False) -> list[st
             )
         elif ROOMS.index(names[1]) > ROOMS.index(parts[1]):
             problems.append(f"{module} imports {target}, a room above it")
-        elif any(name.startswith("_") for name in names[2:]):
+        elif names[-1].startswith("_"):
             problems.append(f"{module} imports {target}, which its room keeps to itself")
     return problems
 

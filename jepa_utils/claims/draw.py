@@ -47,6 +47,7 @@ def claim_box(claim: Claim, recorded: Recorded) -> dict[str, str]:
 
 
 def claims_table_html(claims: list[Claim], recorded: Mapping[str, Recorded]) -> dict[str, str]:
+    """The table of a chapter's claims: one text as HTML and as plain text."""
     head = ("Claim", "Source's value", "Expected", "This run", "Verdict")
     rows = []
     for claim in claims:

@@ -92,6 +92,7 @@ class ChapterResults:
 
 
 def outputs_of(notebook: Mapping) -> Iterable[Mapping]:
+    """All outputs of a notebook, cell by cell."""
     for cell in notebook["cells"]:
         yield from cell.get("outputs", ())
 

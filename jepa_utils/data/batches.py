@@ -1,13 +1,13 @@
-"""Batches for every training: images, visual tokens with captions, spans of text, and tensors that lie in memory.
+"""Batches for every training: images, captioned visual tokens, spans of text, tensors.
 
 What a data module draws depends on its seed and the epoch's number alone: a resumed run continues
-with the same batches."""
+with the same batches, and several processes share those of one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import lightning as L
 import torch
@@ -15,10 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from jepa_utils.data.tokens import _kinds, span_mask
-
-if TYPE_CHECKING:  # slow to import
-    pass
-
 
 __all__ = [
     "CUTS",
@@ -33,10 +29,10 @@ __all__ = [
 CUTS = ("chunk", "batch", "middle")
 
 
-class _Spans(IterableDataset):
-    """Batches of one epoch; reads the epoch and the processes off the data module's trainer."""
+class _EpochBatches(IterableDataset):
+    """What a data module yields for its trainer's current epoch and process."""
 
-    def __init__(self, data: SpanDataModule):
+    def __init__(self, data: _Batches):
         self.data = data
 
     def __len__(self) -> int:
@@ -52,7 +48,46 @@ class _Spans(IterableDataset):
             )
 
 
-class SpanDataModule(L.LightningDataModule):
+class _Batches(L.LightningDataModule):
+    """A data module that draws the batches of each epoch from its seed and the epoch's number.
+
+    So a resumed run continues with the same batches, and several processes share those of one.
+    """
+
+    seed: int
+    batch_size: int  # rows of a batch, over all processes
+    steps: int  # batches of an epoch
+
+    def batches(self, epoch: int, *, rank: int = 0, world_size: int = 1) -> Iterator[tuple]:
+        raise NotImplementedError
+
+    def _draw(self, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+
+    def _check_processes(self, rank: int, world_size: int) -> None:
+        if not 1 <= world_size <= self.batch_size or not 0 <= rank < world_size:
+            raise ValueError(
+                f"world_size must be from 1 to batch_size = {self.batch_size}, and rank below it, "
+                f"got world_size={world_size}, rank={rank}"
+            )
+
+    def _orders(self, order: Tensor) -> tuple[Tensor, ...]:
+        """An order cut into whole batches."""
+        return order.split(self.batch_size)[: self.steps]
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of the trainer's current epoch, for this process."""
+        # A loader draws a number whenever it begins; of torch's own generator that would shift
+        # what a resumed run draws.
+        return DataLoader(_EpochBatches(self), batch_size=None, generator=torch.Generator())
+
+
+def _part(rows: Tensor, rank: int, world_size: int) -> Tensor:
+    """The rows of one process: they lie together, and their numbers differ by one at most."""
+    return rows.tensor_split(world_size)[rank]
+
+
+class SpanDataModule(_Batches):
     """Chunks of tokens cut into context and target, in an order drawn anew for each epoch.
 
     What an epoch draws depends on `seed` and its number alone: a resumed run continues with the
@@ -106,16 +141,19 @@ class SpanDataModule(L.LightningDataModule):
         streamed = not isinstance(chunks, Tensor)
         if streamed and not callable(chunks):
             raise ValueError(
-                f"chunks must be a tensor (P, L) or a function that returns a stream, got {type(chunks).__name__}"
+                f"chunks must be a tensor (P, L) or a function that returns a stream, got "
+                f"{type(chunks).__name__}"
             )
         if streamed != (chunks_per_epoch is not None) or (streamed and shift):
             raise ValueError(
-                f"chunks_per_epoch must be given for a stream and for nothing else, and shift for a tensor only; got "
+                f"chunks_per_epoch must be given for a stream and for nothing else, and shift for "
+                f"a tensor only; got "
                 f"chunks_per_epoch={chunks_per_epoch}, shift={shift} with {type(chunks).__name__}"
             )
         if not streamed and (chunks.dim() != 2 or chunks.dtype != torch.int64):
             raise ValueError(
-                f"chunks must be token ids of shape (P, L), got {tuple(chunks.shape)} of {chunks.dtype}"
+                f"chunks must be token ids of shape (P, L), got {tuple(chunks.shape)} of "
+                f"{chunks.dtype}"
             )
         total = chunks_per_epoch if streamed else len(chunks) - shift
         if not 1 <= batch_size <= total:
@@ -148,20 +186,21 @@ class SpanDataModule(L.LightningDataModule):
             Number of the epoch, from 0. A stream is read on where this is the next one, else it is
             read anew from its start.
         rank, world_size : int
-            This process, and how many share each batch: it gets every `world_size`-th row.
+            This process, and how many share each batch: it gets rows that lie together.
 
         Raises
         ------
         ValueError
-            If `world_size` does not divide the batch size, `rank` is not below it, or a stream ends
-            too early or holds something else than chunks.
+            If there are more processes than rows, `rank` is not below their number, or a stream
+            ends too early, holds something else than chunks, or cannot be shared evenly.
         """
-        if world_size < 1 or self.batch_size % world_size or not 0 <= rank < world_size:
+        self._check_processes(rank, world_size)
+        if not isinstance(self.chunks, Tensor) and self.batch_size % world_size:
             raise ValueError(
-                f"world_size must divide batch_size = {self.batch_size}, and rank lie below it, got world_size={world_size}, "
-                f"rank={rank}"
+                f"world_size must divide batch_size = {self.batch_size} of a stream, "
+                f"got {world_size}"
             )
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        draw = self._draw(epoch)
         read = self._drawn if isinstance(self.chunks, Tensor) else self._streamed
         for ids in read(draw, epoch, rank, world_size):
             length = ids.shape[1]
@@ -173,9 +212,8 @@ class SpanDataModule(L.LightningDataModule):
             if self.cut == "middle":
                 cuts = torch.tensor([length // 2])
             later = span_mask(cuts, length)
-            target = (later ^ swap if self.either_side else later).expand(self.batch_size, length)[
-                rank::world_size
-            ]
+            later = later ^ swap if self.either_side else later
+            target = _part(later.expand(self.batch_size, length), rank, world_size)
             yield (ids, ~target), (ids, target)
 
     def _drawn(
@@ -185,10 +223,8 @@ class SpanDataModule(L.LightningDataModule):
         if self.shift:
             start = int(torch.randint(length, (), generator=draw))
             chunks = chunks.flatten()[start : start + (len(chunks) - 1) * length].view(-1, length)
-        for rows in torch.randperm(len(chunks), generator=draw).split(self.batch_size)[
-            : self.steps
-        ]:
-            yield chunks[rows[rank::world_size]]
+        for rows in self._orders(torch.randperm(len(chunks), generator=draw)):
+            yield chunks[_part(rows, rank, world_size)]
 
     def _streamed(
         self, draw: torch.Generator, epoch: int, rank: int, world_size: int
@@ -202,7 +238,8 @@ class SpanDataModule(L.LightningDataModule):
             part = list(islice(self._stream, ours))
             if len(part) < ours:
                 raise ValueError(
-                    f"chunks must be a stream long enough for every epoch, got its end in epoch {epoch}"
+                    f"chunks must be a stream long enough for every epoch, got its end in epoch "
+                    f"{epoch}"
                 )
             if any(chunk.dtype != torch.int64 or chunk.shape != part[0].shape for chunk in part):
                 raise ValueError(
@@ -210,13 +247,15 @@ class SpanDataModule(L.LightningDataModule):
                 )
             if part[0].dim() != 1 or len(part[0]) < 2 * self.min_length:
                 raise ValueError(
-                    f"chunks must have at least 2 * min_length = {2 * self.min_length} tokens, got {_kinds(part)}"
+                    f"chunks must have at least 2 * min_length = {2 * self.min_length} tokens, "
+                    f"got {_kinds(part)}"
                 )
             yield torch.stack(part)
 
     def train_dataloader(self) -> DataLoader:
         """Batches of the trainer's current epoch, for this process."""
-        return DataLoader(_Spans(self), batch_size=None)
+        # With torch's own generator, of which its start draws a number: chapter 2's values have it.
+        return DataLoader(_EpochBatches(self), batch_size=None)
 
 
 _TOGETHER = 4  # images that look alike in a row
@@ -225,11 +264,10 @@ _TOGETHER = 4  # images that look alike in a row
 Words = tuple[Tensor, Tensor]  # ids of int64 and visible of bool, both (..., L)
 
 
-class CaptionDataModule(L.LightningDataModule):
-    """Batches of visual tokens, each image with one of its captions, drawn anew for each epoch; an incomplete batch is left out.
+class CaptionDataModule(_Batches):
+    """Batches of visual tokens, each image with one of its captions, drawn anew for each epoch.
 
-    What is drawn depends on `seed` and the epoch's number alone: a resumed run continues with the
-    same batches.
+    An incomplete batch is left out.
 
     Parameters
     ----------
@@ -281,7 +319,8 @@ class CaptionDataModule(L.LightningDataModule):
                 )
         if questions is not None and questions[0].shape[1] != captions[0].shape[1]:
             raise ValueError(
-                f"questions must be {captions[0].shape[1]} for each image, got {questions[0].shape[1]}"
+                f"questions must be {captions[0].shape[1]} for each image, got "
+                f"{questions[0].shape[1]}"
             )
         for name, numbers in (("groups", groups), ("look_alikes", look_alikes)):
             if numbers is not None and numbers.shape != (len(tokens),):
@@ -290,25 +329,31 @@ class CaptionDataModule(L.LightningDataModule):
                 )
         if not 1 <= batch_size <= len(tokens):
             raise ValueError(
-                f"batch_size must be between 1 and the number of images, {len(tokens)}, got {batch_size}"
+                f"batch_size must be between 1 and the number of images, {len(tokens)}, got "
+                f"{batch_size}"
             )
         self.tokens, self.captions, self.questions = tokens, captions, questions
         self.groups, self.look_alikes = groups, look_alikes
         self.batch_size, self.seed = batch_size, seed
         self.steps = len(tokens) // batch_size  # per epoch
 
-    def batches(self, epoch: int) -> Iterator[tuple]:
-        """The batches of an epoch, as `JEPA` takes them.
+    def batches(self, epoch: int, *, rank: int = 0, world_size: int = 1) -> Iterator[tuple]:
+        """The batches of an epoch, as `JEPA` takes them; of several processes, this one's rows.
 
         Each is (context, target) or (context, target, groups): context is (tokens (B, K, D),) with
         the question's ids and visible (B, Q), if there are any; target the caption's ids and
-        visible (B, L); groups (B,)."""
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        visible (B, L); groups (B,).
+        """
+        self._check_processes(rank, world_size)
+        draw = self._draw(epoch)
         count = self.captions[0].shape[1]
-        for rows in self._order(draw).split(self.batch_size)[: self.steps]:
+        for rows in self._orders(self._order(draw)):
             which = torch.randint(count, (len(rows),), generator=draw)
+            rows, which = (_part(x, rank, world_size) for x in (rows, which))
             tokens = self.tokens[rows]
-            context = (tokens.float() if tokens.is_floating_point() else tokens,)
+            if tokens.is_floating_point():
+                tokens = tokens.to(torch.get_default_dtype())
+            context = (tokens,)
             if self.questions is not None:
                 context += tuple(part[rows, which] for part in self.questions)
             target = tuple(part[rows, which] for part in self.captions)
@@ -331,32 +376,11 @@ class CaptionDataModule(L.LightningDataModule):
         shuffled = torch.randperm(int(run[-1]) + 1, generator=draw)
         return order[shuffled[run].argsort(stable=True)]
 
-    def train_dataloader(self) -> DataLoader:
-        """Batches of the trainer's current epoch."""
-        return DataLoader(
-            EpochBatches(self), batch_size=None, generator=torch.Generator()
-        )  # torch's own would be moved on
 
+class ImageDataModule(_Batches):
+    """Batches of images that lie in memory, in an order drawn anew for each epoch.
 
-class EpochBatches(IterableDataset):
-    """What a data module's ``batches(epoch)`` yields for its trainer's current epoch."""
-
-    def __init__(self, data: L.LightningDataModule):
-        self.data = data
-
-    def __len__(self) -> int:
-        return self.data.steps
-
-    def __iter__(self):
-        trainer = self.data.trainer
-        yield from self.data.batches(0 if trainer is None else trainer.current_epoch)
-
-
-class ImageDataModule(L.LightningDataModule):
-    """Batches of images that lie in memory, in an order drawn anew for each epoch; an incomplete last batch is left out.
-
-    The order depends on `seed` and the epoch's number alone: a resumed run continues with the same
-    batches.
+    An incomplete last batch is left out.
 
     Parameters
     ----------
@@ -383,24 +407,21 @@ class ImageDataModule(L.LightningDataModule):
             )
         if not 1 <= batch_size <= len(images):
             raise ValueError(
-                f"batch_size must be between 1 and the number of images, {len(images)}, got {batch_size}"
+                f"batch_size must be between 1 and the number of images, {len(images)}, got "
+                f"{batch_size}"
             )
         self.images, self.labels, self.batch_size, self.seed = images, labels, batch_size, seed
         self.steps = len(images) // batch_size  # per epoch
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch: images (B, 3, H, W) and labels (B,)."""
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        for rows in torch.randperm(len(self.images), generator=draw).split(self.batch_size)[
-            : self.steps
-        ]:
+    def batches(
+        self, epoch: int, *, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch: images (B, 3, H, W) and labels (B,); of several processes, this
+        one's rows."""
+        self._check_processes(rank, world_size)
+        for rows in self._orders(torch.randperm(len(self.images), generator=self._draw(epoch))):
+            rows = _part(rows, rank, world_size)
             yield self.images[rows], self.labels[rows]
-
-    def train_dataloader(self) -> DataLoader:
-        """Batches of the trainer's current epoch."""
-        # A loader draws a number whenever it begins; of torch's own generator that would shift the
-        # masks of a resumed run.
-        return DataLoader(EpochBatches(self), batch_size=None, generator=torch.Generator())
 
 
 def tensor_batches(*tensors: Tensor, batch_size: int) -> DataLoader:
@@ -450,7 +471,9 @@ class _NeighbourPairs(IterableDataset):
 
 
 def neighbour_batches(points: Tensor, neighbours: Tensor, *, batch_size: int) -> DataLoader:
-    """Batches of points and partners: each point once per pass, with a partner drawn anew; the last batch is short.
+    """Batches of points and partners: each point once per pass, with a partner drawn anew.
+
+    The last batch is short.
 
     Parameters
     ----------
@@ -479,6 +502,7 @@ def neighbour_batches(points: Tensor, neighbours: Tensor, *, batch_size: int) ->
         )
     if neighbours.min() < 0 or neighbours.max() >= len(points):
         raise ValueError(
-            f"neighbours must be indices below {len(points)}, got {int(neighbours.min())} to {int(neighbours.max())}"
+            f"neighbours must be indices below {len(points)}, got {int(neighbours.min())} to "
+            f"{int(neighbours.max())}"
         )
     return DataLoader(_NeighbourPairs(points, neighbours, batch_size), batch_size=None)

@@ -2,7 +2,11 @@
 
 Everything but `image_tensor` and `decode_images` works on whole batches, on the device where they
 lie, and every image of a batch gets a draw of its own. Draws come from torch's global generator of
-that device, so `torch.manual_seed` repeats them."""
+that device, so `torch.manual_seed` repeats them.
+
+Where several processes share a batch, each draws for all of it and applies what falls to its own
+rows: `part` holds the number of its first row in the whole batch, and the whole batch's rows.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,8 @@ __all__ = [
     "random_grayscale",
     "random_resized_crop",
 ]
+
+Part = tuple[int, int]
 
 # Of each colour over all pixels of CIFAR-10's training images, as the field states them.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -78,7 +84,8 @@ def image_tensor(
     labels = arrow_column(table, "label", label)
     if not pyarrow.types.is_integer(labels.type) or labels.null_count:
         raise ValueError(
-            f"label must be a column of whole numbers, got {label!r} of type {labels.type} with {labels.null_count} missing"
+            f"label must be a column of whole numbers, got {label!r} of type {labels.type} with "
+            f"{labels.null_count} missing"
         )
     return decode_images(table, image), torch.from_numpy(labels.to_numpy().astype(np.int64))
 
@@ -131,7 +138,8 @@ def decode_images(table: datasets.Dataset, image: str, *, size: int | None = Non
             pixels = np.empty((len(files), height, width, 3), np.uint8)
         if pixels.shape[1:3] != (height, width):
             raise ValueError(
-                f"row {row} of column {image!r} must have height and width {pixels.shape[1:3]} as row 0, "
+                f"row {row} of column {image!r} must have height and width {pixels.shape[1:3]} as "
+                f"row 0, "
                 f"got {(height, width)}"
             )
         pixels[row] = np.frombuffer(decoded.tobytes(), np.uint8).reshape(height, width, 3)
@@ -271,7 +279,7 @@ def denormalize(
     return (images * std + mean).clamp(0, 1)
 
 
-def random_flip(images: Tensor) -> Tensor:
+def random_flip(images: Tensor, *, part: Part | None = None) -> Tensor:
     """Mirror each image left to right with probability 1/2.
 
     Parameters
@@ -288,7 +296,7 @@ def random_flip(images: Tensor) -> Tensor:
         If `images` has another shape or type.
     """
     _check_float(images)
-    return torch.where(_chosen(images, 0.5), images.flip(-1), images)
+    return torch.where(_chosen(images, 0.5, part), images.flip(-1), images)
 
 
 def random_resized_crop(
@@ -297,8 +305,11 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.3, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     size: int | None = None,
+    part: Part | None = None,
 ) -> Tensor:
-    """Cut a random rectangle out of each image and resize it, bilinearly and without smoothing (Szegedy et al., 2015).
+    """Cut a random rectangle out of each image and resize it (Szegedy et al., 2015).
+
+    Bilinearly, and without smoothing.
 
     The rectangle need not lie on whole pixels. Where a drawn side is longer than the image's, it is
     cut to the image's; the reference implementations draw again.
@@ -332,12 +343,13 @@ def random_resized_crop(
     if size is not None and size < 1:
         raise ValueError(f"size must be None or at least 1, got {size}")
     batch, _, height, width = images.shape
-    area = _uniform(images, *scale) * (height * width)
-    ratios = _uniform(images, math.log(ratio[0]), math.log(ratio[1])).exp()
+    area = _uniform(images, *scale, part) * (height * width)
+    ratios = _uniform(images, math.log(ratio[0]), math.log(ratio[1]), part).exp()
     # the rectangle's sides, as parts of the image's
     across = ((area * ratios).sqrt() / width).clamp(max=1)
     down = ((area / ratios).sqrt() / height).clamp(max=1)
-    corner = torch.rand(2, batch, device=images.device).to(images.dtype)
+    first, total = part or (0, batch)
+    corner = torch.rand(2, total, device=images.device).to(images.dtype)[:, first : first + batch]
     where = images.new_zeros(batch, 2, 3)  # of each output place, -1 to 1, in the image
     where[:, 0, 0], where[:, 1, 1] = across, down
     where[:, 0, 2] = (2 * corner[0] - 1) * (1 - across)
@@ -356,9 +368,11 @@ def color_jitter(
     saturation: float = 0.2,
     hue: float = 0.1,
     probability: float = 0.8,
+    part: Part | None = None,
 ) -> Tensor:
-    """Change the colours of each image at random (Chen et al., 2020, appendix A; by default as much as Grill et al., 2020).
+    """Change the colours of each image at random (Chen et al., 2020, appendix A).
 
+    By default as much as Grill et al. (2020).
     In this order, always: brightness, contrast, saturation, hue. The hue turns in the plane of the
     two chroma axes of YIQ, which keeps the luma, and not in HSV as in the reference
     implementations. So all four are one affine map of an image's colours, and values are clipped
@@ -386,14 +400,16 @@ def color_jitter(
     _check_float(images)
     if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= 0.5:
         raise ValueError(
-            f"brightness, contrast and saturation must be at least 0, and hue from 0 to 0.5; got brightness={brightness}, "
+            f"brightness, contrast and saturation must be at least 0, and hue from 0 to 0.5; got "
+            f"brightness={brightness}, "
             f"contrast={contrast}, saturation={saturation}, hue={hue}"
         )
-    chosen = _chosen(images, probability)
+    chosen = _chosen(images, probability, part)
     bright, sharp, full = (
-        _uniform(images, max(0, 1 - part), 1 + part) for part in (brightness, contrast, saturation)
+        _uniform(images, max(0, 1 - change), 1 + change, part)
+        for change in (brightness, contrast, saturation)
     )
-    angle = _uniform(images, -hue, hue) * (2 * math.pi)
+    angle = _uniform(images, -hue, hue, part) * (2 * math.pi)
     turn = images.new_zeros(len(images), 3, 3)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = full * angle.cos()
@@ -407,7 +423,9 @@ def color_jitter(
     return torch.where(chosen, changed.clamp(0, 1), images)
 
 
-def random_grayscale(images: Tensor, probability: float = 0.2) -> Tensor:
+def random_grayscale(
+    images: Tensor, probability: float = 0.2, *, part: Part | None = None
+) -> Tensor:
     """Take the colour from some of the images, leaving their luma in all three channels.
 
     Parameters
@@ -426,12 +444,13 @@ def random_grayscale(images: Tensor, probability: float = 0.2) -> Tensor:
         If `images` has another shape or type, or `probability` is out of range.
     """
     _check_float(images)
-    return torch.where(_chosen(images, probability), _gray(images), images)
+    return torch.where(_chosen(images, probability, part), _gray(images), images)
 
 
-def augmented_view(images: Tensor) -> Tensor:
-    """A random view of each image: crop of 0.2 to 1 of its area, flip, colour jitter, grayscale; then standardised.
+def augmented_view(images: Tensor, *, part: Part | None = None) -> Tensor:
+    """A random view of each image, standardised.
 
+    A crop of 0.2 to 1 of its area, flip, colour jitter, grayscale.
     The steps of Chen et al. (2020) without blur, as they left it out for CIFAR-10; the strengths
     are the defaults here.
 
@@ -450,8 +469,9 @@ def augmented_view(images: Tensor) -> Tensor:
     ValueError
         If `images` has another shape or type.
     """
-    views = random_flip(random_resized_crop(_as_float(images), scale=(0.2, 1.0)))
-    return normalize(random_grayscale(color_jitter(views)))
+    crops = random_resized_crop(_as_float(images), scale=(0.2, 1.0), part=part)
+    views = color_jitter(random_flip(crops, part=part), part=part)
+    return normalize(random_grayscale(views, part=part))
 
 
 def _is_batch(images: Tensor) -> bool:
@@ -461,14 +481,16 @@ def _is_batch(images: Tensor) -> bool:
 def _check_float(images: Tensor) -> None:
     if not _is_batch(images) or not images.is_floating_point():
         raise ValueError(
-            f"images must be floating point of shape (B, 3, H, W), got {tuple(images.shape)} of {images.dtype}"
+            f"images must be floating point of shape (B, 3, H, W), got {tuple(images.shape)} of "
+            f"{images.dtype}"
         )
 
 
 def _as_float(images: Tensor) -> Tensor:
     if not _is_batch(images) or not (images.is_floating_point() or images.dtype == torch.uint8):
         raise ValueError(
-            f"images must be uint8 or floating point of shape (B, 3, H, W), got {tuple(images.shape)} of {images.dtype}"
+            f"images must be uint8 or floating point of shape (B, 3, H, W), got "
+            f"{tuple(images.shape)} of {images.dtype}"
         )
     return images if images.is_floating_point() else images / 255
 
@@ -476,7 +498,8 @@ def _as_float(images: Tensor) -> Tensor:
 def _colours(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(
-            f"mean and std must be three numbers each, those of std positive; got mean={mean}, std={std}"
+            f"mean and std must be three numbers each, those of std positive; got mean={mean}, "
+            f"std={std}"
         )
     mean, std = (
         torch.tensor(values, dtype=images.dtype, device=images.device).view(3, 1, 1)
@@ -485,16 +508,19 @@ def _colours(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tup
     return mean, std
 
 
-def _uniform(images: Tensor, low: float, high: float) -> Tensor:
+def _uniform(images: Tensor, low: float, high: float, part: Part | None) -> Tensor:
     """One number for each image."""
-    return images.new_empty(len(images)).uniform_(low, high)
+    first, total = part or (0, len(images))
+    return images.new_empty(total).uniform_(low, high)[first : first + len(images)]
 
 
-def _chosen(images: Tensor, probability: float) -> Tensor:
+def _chosen(images: Tensor, probability: float, part: Part | None) -> Tensor:
     """Whether each image is changed, shape (B, 1, 1, 1)."""
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must lie between 0 and 1, got {probability}")
-    return torch.rand(len(images), 1, 1, 1, device=images.device) < probability
+    first, total = part or (0, len(images))
+    draws = torch.rand(total, 1, 1, 1, device=images.device)
+    return draws[first : first + len(images)] < probability
 
 
 def _gray(images: Tensor) -> Tensor:

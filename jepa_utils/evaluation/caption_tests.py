@@ -1,11 +1,11 @@
-"""What a model knows of captions: searches, captions that are wrong in one thing, hidden visual tokens."""
+"""What a model knows of captions: searches, captions wrong in one thing, hidden tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa_utils.data.batches import Words
@@ -14,19 +14,18 @@ from jepa_utils.evaluation.collapse import effective_rank
 from jepa_utils.evaluation.encode import embed
 from jepa_utils.evaluation.retrieval import recall_at_k
 from jepa_utils.objectives.infonce import alignment, uniformity
-from jepa_utils.training.jepa import JEPA, TokenJEPA
 
 __all__ = ["hidden_token_recall", "photo_scores", "true_caption_preferred"]
 
 
-def photo_scores(module: JEPA, tokens: Tensor, sentences: Words) -> dict[str, float]:
-    """How well sentences find their photograph and photographs a sentence of theirs, and how the embeddings lie.
+def photo_scores(module: nn.Module, tokens: Tensor, sentences: Words) -> dict[str, float]:
+    """How well sentences find their photographs and the other way, and how the embeddings lie.
 
     Parameters
     ----------
-    module : JEPA
-        Image head as context encoder and text encoder as target encoder, as `train_pair` returns
-        it.
+    module : nn.Module
+        A `JEPA` with an image head as context encoder and a text encoder as target encoder, as
+        `train_pair` returns it.
     tokens : Tensor, shape (N, K, D)
         Visual tokens of the photographs.
     sentences : tuple of Tensors
@@ -93,16 +92,16 @@ def true_caption_preferred(
 
 @torch.no_grad()
 def hidden_token_recall(
-    module: TokenJEPA, tokens: Tensor, caption: Words, *, batch_size: int = 20
+    module: nn.Module, tokens: Tensor, caption: Words, *, batch_size: int = 20
 ) -> float:
-    """How often the true token is the nearest one to what is predicted, among all hidden tokens of a batch of scenes.
+    """How often the true token is nearest to the prediction, among all that a batch hides.
 
     The masks are the same at every call; those of the module decide how much is hidden.
 
     Parameters
     ----------
-    module : TokenJEPA
-        Trained, in evaluation mode.
+    module : nn.Module
+        A trained `TokenJEPA`, in evaluation mode.
     tokens : Tensor, shape (N, K, D)
         Visual tokens of new scenes.
     caption : tuple of Tensors
@@ -123,7 +122,8 @@ def hidden_token_recall(
     """
     if not 1 <= batch_size <= len(tokens):
         raise ValueError(
-            f"batch_size must be between 1 and the number of scenes, {len(tokens)}, got {batch_size}"
+            f"batch_size must be between 1 and the number of scenes, {len(tokens)}, got "
+            f"{batch_size}"
         )
     shares = []
     with torch.random.fork_rng(devices=[]):

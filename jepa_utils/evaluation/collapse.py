@@ -64,7 +64,7 @@ def effective_rank(embeddings: Tensor) -> float:
 
 
 def isotropy(embeddings: Tensor) -> float:
-    """How round a cloud of embeddings is: the participation ratio of its covariance's eigenvalues, over D.
+    """How round a cloud is: the participation ratio of its covariance's eigenvalues, over D.
 
     Parameters
     ----------
@@ -144,8 +144,10 @@ def collapse_report(embeddings: Tensor, *, num_slices: int = 512, seed: int = 0)
         If `embeddings` is not a finite (N, D) tensor with N >= 2, or `num_slices` is below 1.
 
     Notes
-    ----- Describes the samples of this process; it makes no collective call, so any one process may
-    call it."""
+    -----
+    Describes the samples of this process; it makes no collective call, so any one process may call
+    it.
+    """
     x = _check_embeddings(embeddings)
     if num_slices < 1:
         raise ValueError(f"num_slices must be at least 1, got {num_slices}")

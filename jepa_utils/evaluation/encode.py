@@ -75,7 +75,8 @@ def cached_tokens(
     file = Path(file)
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3 or not len(images):
         raise ValueError(
-            f"images must be uint8 of shape (N, 3, H, W), got {images.dtype} of shape {tuple(images.shape)}"
+            f"images must be uint8 of shape (N, 3, H, W), got {images.dtype} of shape "
+            f"{tuple(images.shape)}"
         )
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -111,7 +112,8 @@ def _kept(file: Path, wanted: dict[str, str]) -> Tensor | None:
             found = content.metadata() or {}
             if found.get("kind") != _KIND:
                 raise ValueError(
-                    f"file must be new, or of earlier tokens; {file.name} holds something else and is not touched"
+                    f"file must be new, or of earlier tokens; {file.name} holds something else "
+                    f"and is not touched"
                 )
             others = [key for key in wanted if found.get(key) != wanted[key]]
             tokens = None if others else content.get_tensor("tokens")
@@ -148,11 +150,13 @@ def _compute(encoder: nn.Module, images: Tensor, batch_size: int) -> Tensor:
             shape = (len(part), *(kept.shape[1:] if kept is not None else ("K", "D")))
             if tokens.shape != shape:
                 raise ValueError(
-                    f"encoder must give tokens of shape {shape} for {len(part)} images, got {tuple(tokens.shape)}"
+                    f"encoder must give tokens of shape {shape} for {len(part)} images, got "
+                    f"{tuple(tokens.shape)}"
                 )
             if not tokens.isfinite().all():
                 raise ValueError(
-                    f"encoder must give tokens that are finite in half precision; those from image {start} are not"
+                    f"encoder must give tokens that are finite in half precision; those from "
+                    f"image {start} are not"
                 )
             kept[start : start + len(part)] = tokens
     finally:

@@ -99,8 +99,9 @@ def neighbour_purity(
     queries = np.unique(np.concatenate([np.asarray(rows) for rows in classes.values()]))  # sorted
     found, _ = nearest_neighbours(embeddings, queries, k=k, metric=metric)
     return {
-        name: float(np.isin(found[np.searchsorted(queries, rows)], rows).mean()) for name, rows in classes.items()
-    }  # fmt: skip
+        name: float(np.isin(found[np.searchsorted(queries, rows)], rows).mean())
+        for name, rows in classes.items()
+    }
 
 
 def base_rate(classes: Mapping[str, Sequence[int]], size: int) -> dict[str, float]:

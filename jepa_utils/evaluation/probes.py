@@ -1,4 +1,4 @@
-"""Probes of frozen embeddings: a line, or the nearest neighbours. The protocol of the book, for regression and classes."""
+"""Probes of frozen embeddings, for regression and classes: a line, or the nearest neighbours."""
 
 from __future__ import annotations
 
@@ -85,8 +85,10 @@ def linear_probe(
         `strengths` is empty.
 
     Notes
-    ----- Standardising makes the probe blind to scale: a cloud as small as rounding allows is read
-    as well as a large one."""
+    -----
+    Standardising makes the probe blind to scale: a cloud as small as rounding allows is read as
+    well as a large one.
+    """
     if len(strengths) == 0 or min(strengths) <= 0:
         raise ValueError(f"strengths must hold positive numbers, got {strengths}")
 
@@ -158,7 +160,8 @@ def _probe(
     test_x, test_y = _check("test_features", test_features, "test_targets", test_targets)
     if x.shape[1] != test_x.shape[1]:
         raise ValueError(
-            f"features and test_features must have equally many columns, got {x.shape} and {test_x.shape}"
+            f"features and test_features must have equally many columns, "
+            f"got {x.shape} and {test_x.shape}"
         )
     if not 0 < validation < 1 or not 2 <= round(validation * len(x)) <= len(x) - 2:
         raise ValueError(
@@ -187,7 +190,8 @@ def _check(
     y = targets.detach().cpu().numpy()
     if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
         raise ValueError(
-            f"{name} must have shape (N, D) and {target_name} (N,), got {tuple(features.shape)} and {tuple(targets.shape)}"
+            f"{name} must have shape (N, D) and {target_name} (N,), "
+            f"got {tuple(features.shape)} and {tuple(targets.shape)}"
         )
     if not np.isfinite(x).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")

@@ -68,14 +68,16 @@ def recall_at_k(
     if not fits or (positives is None and len(queries) != len(keys)):
         wanted = "one shape (N, D)" if positives is None else "shapes (N, D) and (M, D)"
         raise ValueError(
-            f"queries and keys must have {wanted}, got {tuple(queries.shape)} and {tuple(keys.shape)}"
+            f"queries and keys must have {wanted}, "
+            f"got {tuple(queries.shape)} and {tuple(keys.shape)}"
         )
     for name, x in (("queries", queries), ("keys", keys)):
         if not torch.isfinite(x).all():
             raise ValueError(f"{name} must be finite, got NaN or infinity")
     if len(ks) == 0 or not all(k == int(k) and 1 <= k <= len(keys) for k in ks):
         raise ValueError(
-            f"ks must be numbers between 1 and {'N' if positives is None else 'M'} = {len(keys)}, got {tuple(ks)}"
+            f"ks must be numbers between 1 and {'N' if positives is None else 'M'} = {len(keys)}, "
+            f"got {tuple(ks)}"
         )
     if positives is None:
         positives = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
@@ -105,7 +107,7 @@ def recall_at_k(
 
 
 def _counts(similarity: Tensor, positives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each row (n, M): keys more similar than the best right one, those tied with it, and the right ones among these."""
+    """For each row (n, M): keys above the best right one, tied with it, and right of these."""
     best = similarity.masked_fill(~positives, -torch.inf).amax(dim=1, keepdim=True)
     rounding = 1e-12
     tied = (similarity - best).abs() <= rounding
@@ -113,7 +115,7 @@ def _counts(similarity: Tensor, positives: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def _hit_chance(places: Tensor, tied: Tensor, right: Tensor) -> Tensor:
-    """Chance that one of the `right` keys among those `tied` gets one of the first `places` of a random order."""
+    """Chance that one of the `right` among `tied` keys is among the first `places` at random."""
     places = places.clamp(min=0)
     miss = torch.ones(len(tied), dtype=torch.float64, device=tied.device)
     for i in range(

@@ -15,7 +15,8 @@ def _check(ids: Sequence[int], size: int, dimensions: int, window: int) -> np.nd
     ids = np.asarray(ids, dtype=np.int64)
     if ids.ndim != 1 or len(ids) < 2 or ids.min() < 0 or ids.max() >= size:
         raise ValueError(
-            f"ids must be a sequence of at least 2 token ids below size = {size}, got shape {ids.shape}"
+            f"ids must be a sequence of at least 2 token ids below size = {size}, "
+            f"got shape {ids.shape}"
         )
     if not 1 <= dimensions < size:
         raise ValueError(
@@ -29,7 +30,7 @@ def _check(ids: Sequence[int], size: int, dimensions: int, window: int) -> np.nd
 def ppmi_svd(
     ids: Sequence[int], *, size: int, dimensions: int, window: int = 1, seed: int = 0
 ) -> np.ndarray:
-    """Word vectors from counting: positive pointwise mutual information, then a truncated singular value decomposition.
+    """Word vectors from counting: a truncated SVD of positive pointwise mutual information.
 
     Parameters
     ----------
@@ -55,8 +56,10 @@ def ppmi_svd(
         If an argument is out of range.
 
     References
-    ---------- Bullinaria and Levy (2007); Levy and Goldberg, "Neural word embedding as implicit
-    matrix factorization" (2014)."""
+    ----------
+    Bullinaria and Levy (2007); Levy and Goldberg, "Neural word embedding as implicit matrix
+    factorization" (2014).
+    """
     ids = _check(ids, size, dimensions, window)
     left = np.concatenate([ids[:-gap] for gap in range(1, window + 1)])
     right = np.concatenate([ids[gap:] for gap in range(1, window + 1)])
@@ -101,8 +104,10 @@ def word2vec(
         If an argument is out of range.
 
     References
-    ---------- Mikolov et al., "Distributed representations of words and phrases and their
-    compositionality" (2013)."""
+    ----------
+    Mikolov et al., "Distributed representations of words and phrases and their compositionality"
+    (2013).
+    """
     from gensim.models import Word2Vec  # slow to import, and only this function needs it
 
     ids = _check(ids, size, dimensions, window)
@@ -114,9 +119,18 @@ def word2vec(
     # words: it takes neighbours apart, which costs a narrow window dearly (measured on Shakespeare:
     # purity 0.44 with gensim's 1e-3, 0.52 without).
     model = Word2Vec(
-        sentences, vector_size=dimensions, window=window, sg=1, negative=5, min_count=1, sample=0,
-        epochs=epochs, workers=1, seed=seed, hashfxn=lambda word: int(word) if word.isdigit() else 0,
-    )  # fmt: skip
+        sentences,
+        vector_size=dimensions,
+        window=window,
+        sg=1,
+        negative=5,
+        min_count=1,
+        sample=0,
+        epochs=epochs,
+        workers=1,
+        seed=seed,
+        hashfxn=lambda word: int(word) if word.isdigit() else 0,
+    )
     vectors = np.zeros((size, dimensions))
     for i in np.unique(ids):
         vectors[i] = model.wv[str(i)]

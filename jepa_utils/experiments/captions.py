@@ -1,6 +1,6 @@
-"""Chapter 5's runs of record: what its trainings reach when they are given more than a page's time.
+"""Chapter 5's experiment: what its trainings reach when they get more than a page's time.
 
-Six experiments, each with one or several settings and several seeds:
+Six parts, each with one or several settings and several seeds:
 
 - "scenes": pairs of scene and caption, with captions of look-alikes in one batch.
 - "answers": the embedding of an answer from visual tokens and a question.
@@ -18,7 +18,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,14 +35,14 @@ from jepa_utils.evaluation.caption_tests import (
 )
 from jepa_utils.evaluation.encode import embed, frozen_tokens, photo_tokens
 from jepa_utils.evaluation.retrieval import recall_at_k
-from jepa_utils.experiments.store import digest, open_record, run_facts, settings_of, write_record
+from jepa_utils.experiments.store import Outcome, Run, complete_record, measured
 from jepa_utils.models.checkpoints import load_encoder, save_weights
 from jepa_utils.models.text import TextEncoder
 from jepa_utils.models.vision_language import CrossPredictor, ImageHead, QueryPredictor
 from jepa_utils.objectives.infonce import InfoNCE, alignment, uniformity
 from jepa_utils.objectives.sigreg import SIGReg
 from jepa_utils.objectives.vicreg import VICReg
-from jepa_utils.training.fit import THREADS, History, fit
+from jepa_utils.training.fit import History, fit
 from jepa_utils.training.jepa import JEPA, TokenJEPA, train_pair
 
 __all__ = ["CAPTION_RECIPES", "EXPERIMENTS", "OBJECTIVES", "CaptionRecipe", "caption_record"]
@@ -52,26 +51,23 @@ __all__ = ["CAPTION_RECIPES", "EXPERIMENTS", "OBJECTIVES", "CaptionRecipe", "cap
 EXPERIMENTS = ("scenes", "answers", "hidden tokens", "temperature", "batch size", "objective")
 
 
-Outcome = tuple[
-    dict[str, float], list[History], nn.Module
-]  # scores, one history for each stage, what was trained
-
-
 def caption_record(
     recipe: CaptionRecipe,
     photographs: LoadedData,
     *,
     encoder: Path | str,
-    profile: str,
+    name: str,
     folder: Path | str,
     checkpoints: Path | str,
     experiments: Sequence[str] = EXPERIMENTS,
+    seeds: Sequence[int] | None = None,
+    devices: int = 1,
+    nodes: int = 1,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train each setting of each experiment once per seed; the record is written after every run, and goes on where it ended.
+    """Train each setting of each part once per seed; the record is written after every run.
 
-    An interrupted run goes on from its last epoch. The networks of "scenes", first seed, are saved
-    beside the record.
+    The networks of "scenes", first seed, are saved beside the record.
 
     Parameters
     ----------
@@ -81,21 +77,19 @@ def caption_record(
         Flickr8k or its sample, from `load_data`.
     encoder : path
         Checkpoint of the frozen encoder.
-    profile : str
-        Name of the record: ``captions_PROFILE.json``.
-    folder : path
-        Where the record and the networks go.
-    checkpoints : path
-        Where the state of a run in progress goes, which is removed when the run is done.
+    name : str
+        Name of the recipe: the record is ``folder/captions/name.json``.
+    folder, checkpoints, seeds, say
+        See `complete_record`.
     experiments : sequence of str
         Of `EXPERIMENTS`.
-    say : callable
-        Told a line after each run.
+    devices, nodes : int, default 1
+        See `fit`.
 
     Returns
     -------
     dict
-        The record: "profile", "settings", "data" (checksums of photographs and encoder), "runs".
+        The record.
 
     Raises
     ------
@@ -106,72 +100,52 @@ def caption_record(
     CheckpointError
         If the encoder is missing or damaged.
     """
-    if unknown := [name for name in experiments if name not in EXPERIMENTS]:
+    if unknown := [part for part in experiments if part not in EXPERIMENTS]:
         raise ValueError(f"experiments must be some of {', '.join(EXPERIMENTS)}, got {unknown}")
-    folder, checkpoints, encoder = Path(folder), Path(checkpoints), Path(encoder)
-    bench = _Bench(recipe, photographs, load_encoder(encoder)[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"captions_{profile}.json"
-    data = {
-        "photographs": photographs.provenance.sha256,
-        "encoder": hashlib.sha256(encoder.read_bytes()).hexdigest(),
+    encoder = Path(encoder)
+    how = dict(devices=devices, nodes=nodes)
+    bench = _Bench(recipe, photographs, load_encoder(encoder)[0], how)
+    runs = [
+        Run({"experiment": part, "setting": setting}, run, stages=2)
+        for part in experiments
+        for setting, run in bench.runs(part).items()
+    ]
+    return complete_record(
+        "captions",
+        name,
+        recipe=recipe,
+        data={
+            "photographs": photographs.provenance.sha256,
+            "encoder": hashlib.sha256(encoder.read_bytes()).hexdigest(),
+        },
+        runs=runs,
+        folder=folder,
+        checkpoints=checkpoints,
+        seeds=seeds,
+        seeds_outside=False,
+        say=say,
+    )
+
+
+def _outcome(scores: dict[str, float], histories: list[History], **saved) -> Outcome:
+    entry = {
+        "scores": {key: round(float(score), 4) for key, score in scores.items()},
+        "seconds": round(sum(history.seconds for history in histories), 1),
+        "losses": [float(f"{x:.4g}") for history in histories for x in history.losses["loss"]],
     }
-    head = {"settings": settings_of(recipe), "data": data}
-    record = open_record(path, profile, head)
-    done = {(run["experiment"], run["setting"], run["seed"]) for run in record["runs"]}
-    for experiment in experiments:
-        for setting, run in bench.runs(experiment).items():
-            for seed in range(recipe.num_seeds):
-                if (experiment, setting, seed) in done:
-                    continue
-                # What is left of a run with other settings must not be gone on with.
-                name = "-".join([profile, experiment, setting, str(seed), digest(head)]).replace(
-                    " ", "_"
-                )
-                states = [checkpoints / f"{name}-{stage}.ckpt" for stage in range(2)]
-                torch.set_num_threads(THREADS)
-                L.seed_everything(seed, verbose=False)
-                scores, histories, module = run(seed, states)
-                seconds = sum(history.seconds for history in histories)
-                entry = {
-                    "experiment": experiment,
-                    "setting": setting,
-                    "seed": seed,
-                    "scores": {key: round(float(score), 4) for key, score in scores.items()},
-                    "seconds": round(seconds, 1),
-                    **run_facts(),
-                    "losses": [
-                        float(f"{x:.4g}") for history in histories for x in history.losses["loss"]
-                    ],
-                }
-                if experiment == "scenes" and seed == 0:
-                    what = "image head (0) and text encoder (1) for scenes and their captions, on the frozen encoder's tokens"
-                    words = bench.tokenizer.vocabulary
-                    card = {
-                        "what": what,
-                        "words": dict(zip(words.words, words.counts)),
-                        **head,
-                        **entry,
-                    }
-                    networks = nn.ModuleList([module.context_encoder, module.target_encoder])
-                    save_weights(networks, folder / f"captions_{profile}_scenes.safetensors", card)
-                record["runs"].append(entry)
-                write_record(record, path)
-                for state in states:
-                    state.unlink(missing_ok=True)
-                first, value = next(iter(entry["scores"].items()))
-                say(f"{experiment}, {setting}, seed {seed}: {first} {value:.3f}, {seconds:.0f} s")
-    return record
+    return Outcome(entry, **saved)
 
 
 class _Bench:
-    """What the experiments share, each thing made when it is first needed."""
+    """What the parts share, each thing made when it is first needed."""
 
-    def __init__(self, recipe: CaptionRecipe, photographs: LoadedData, encoder: nn.Module):
-        self.recipe, self.photographs, self.encoder = recipe, photographs, encoder
+    def __init__(
+        self, recipe: CaptionRecipe, photographs: LoadedData, encoder: nn.Module, how: dict
+    ):
+        self.recipe, self.photographs, self.encoder, self.how = recipe, photographs, encoder, how
 
     def runs(self, experiment: str) -> dict[str, Callable[[int, list[Path]], Outcome]]:
-        """A function of seed and checkpoints for each setting of an experiment."""
+        """A function of seed and checkpoints for each setting of a part."""
         recipe = self.recipe
         match experiment:
             case "scenes":
@@ -196,9 +170,8 @@ class _Bench:
         for name in recipe.objectives:
             rule = OBJECTIVES[name]
             runs[f"{name}, text learns"] = partial(self.photo_run, rule)
-            one_side = (
-                {"regularize": "context"} if "regularizer" in rule else {}
-            )  # no gradient reaches a frozen text
+            # no gradient reaches a frozen text
+            one_side = {"regularize": "context"} if "regularizer" in rule else {}
             runs[f"{name}, text frozen"] = partial(
                 self.photo_run, rule | one_side | {"frozen_text": True}
             )
@@ -237,10 +210,8 @@ class _Bench:
     ) -> tuple[JEPA, list[History]]:
         objective, histories = InfoNCE(learn_temperature=True), []
         for (epochs, rate, size), state in zip(stages, states[: len(stages)], strict=True):
-            how = dict(
-                epochs=epochs, seed=seed, objective=objective, learning_rate=rate, checkpoint=state
-            )
-            module, history = train_pair(*networks, batches(size), **how)
+            how = dict(epochs=epochs, seed=seed, learning_rate=rate, checkpoint=state, **self.how)
+            module, history = train_pair(*networks, batches(size), objective=objective, **how)
             histories.append(history)
         return module, histories
 
@@ -256,15 +227,28 @@ class _Bench:
         module, histories = self.stages(networks, batches, self.recipe.scene_stages, seed, states)
         scores = {}
         for split in ("seen", "unseen"):
-            world, pictures = self.worlds[split], embed(module.context_encoder, self.tokens[split])
-            read = lambda captions: embed(module.target_encoder, *self.tokenizer(captions))
-            found = recall_at_k(read(world.captions), pictures)
-            scores |= {f"{split} @{k}": share for k, share in found.items()}
-            preferred = true_caption_preferred(
-                lambda captions: F.cosine_similarity(pictures, read(captions)), world
-            )
-            scores |= {f"{split}, {attribute}": share for attribute, share in preferred.items()}
-        return scores, histories, module
+            scores |= self.scene_scores(module, split)
+        networks = nn.ModuleList([module.context_encoder, module.target_encoder])
+        words = self.tokenizer.vocabulary
+        card = {
+            "what": "image head (0) and text encoder (1) for scenes and their captions, on the "
+            "frozen encoder's tokens",
+            "words": dict(zip(words.words, words.counts, strict=True)),
+        }
+        return _outcome(scores, histories, save=partial(save_weights, networks), card=card)
+
+    def scene_scores(self, module: JEPA, split: str) -> dict[str, float]:
+        world, pictures = self.worlds[split], embed(module.context_encoder, self.tokens[split])
+
+        def read(captions: Sequence[str]) -> Tensor:
+            return embed(module.target_encoder, *self.tokenizer(captions))
+
+        found = recall_at_k(read(world.captions), pictures)
+        preferred = true_caption_preferred(
+            lambda captions: F.cosine_similarity(pictures, read(captions)), world
+        )
+        scores = {f"{split} @{k}": share for k, share in found.items()}
+        return scores | {f"{split}, {attribute}": share for attribute, share in preferred.items()}
 
     def answer_run(self, seed: int, states: list[Path]) -> Outcome:
         some = slice(self.recipe.answer_scenes)
@@ -290,7 +274,7 @@ class _Bench:
         batches = lambda size: CaptionDataModule(
             tokens, told, questions=asked, groups=kinds, batch_size=size, seed=seed
         )
-        module, histories = self.stages(
+        _, histories = self.stages(
             (predictor, text), batches, self.recipe.answer_stages, seed, states
         )
         known, world = embed(text, *reader(choices)), self.worlds["seen"]
@@ -306,7 +290,7 @@ class _Bench:
                 predictor, self.tokens["seen"], ids.roll(shift, 0), visible.roll(shift, 0)
             )
             scores[name] = recall_at_k(guess[keep], known, ks=(1,), positives=right[keep])[1]
-        return scores | {"choices": len(choices)}, histories, module
+        return _outcome(scores | {"choices": len(choices)}, histories)
 
     def token_run(self, text: str, seed: int, states: list[Path]) -> Outcome:
         some, recipe, grid = slice(self.recipe.token_scenes), self.recipe, self.encoder.grid
@@ -323,10 +307,12 @@ class _Bench:
             seed=seed,
             checkpoint=states[0],
             progress=False,
+            **self.how,
         )
         caption = self.tokenizer(self.worlds["seen"].captions)
-        recall = hidden_token_recall(module.cpu().eval(), self.tokens["seen"], caption)
-        return {"true token is nearest": recall}, [history], module
+        recall = measured(hidden_token_recall)
+        right = recall(module.cpu().eval(), self.tokens["seen"], caption)
+        return _outcome({"true token is nearest": right}, [history])
 
     @cached_property
     def photos(self) -> dict[str, tuple[Tensor, Words]]:
@@ -365,28 +351,33 @@ class _Bench:
         text.requires_grad_(not rule.pop("frozen_text", False))
         size = min(rule.pop("batch_size", 256), len(tokens))
         data = CaptionDataModule(tokens, sentences, batch_size=size, seed=seed)
-        module, history = train_pair(
-            head, text, data, epochs=recipe.photo_epochs, seed=seed, checkpoint=states[0], **rule
-        )
-        return photo_scores(module, *self.photos["test"]), [history], module
+        how = dict(epochs=recipe.photo_epochs, seed=seed, checkpoint=states[0], **self.how)
+        module, history = train_pair(head, text, data, **how, **rule)
+        return _outcome(measured(photo_scores)(module, *self.photos["test"]), [history])
 
 
-CAPTION_RECIPES = ("smoke", "long")  # constructors of CaptionRecipe
+CAPTION_RECIPES = ("tiny", "long")  # constructors of CaptionRecipe
 
 
 def _spread(a: Tensor, b: Tensor) -> Tensor:
     return (uniformity(a) + uniformity(b)) / 2
 
 
+def _align_and_spread(a: Tensor, b: Tensor) -> Tensor:
+    return alignment(a, b) + _spread(a, b)
+
+
+_spread.distributed = _align_and_spread.distributed = True
+
+
 #: Objectives for pairs of photograph and sentence. Only those with InfoNCE or uniformity push
 #: single strangers apart.
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "InfoNCE": dict(objective=InfoNCE(0.07)),
-    "cosine": dict(
-        objective=lambda a, b: 1 - F.cosine_similarity(a, b).mean()
-    ),  # alignment alone, halved
+    # alignment alone, halved
+    "cosine": dict(objective=lambda a, b: 1 - F.cosine_similarity(a, b).mean()),
     "uniformity": dict(objective=_spread),
-    "alignment and uniformity": dict(objective=lambda a, b: alignment(a, b) + _spread(a, b)),
+    "alignment and uniformity": dict(objective=_align_and_spread),
     "L1": dict(objective=F.l1_loss),
     "L2": dict(objective=F.mse_loss),
     "VICReg": dict(objective=VICReg()),
@@ -401,7 +392,7 @@ Stage = tuple[int, float, int]  # passes, learning rate, batch size
 
 @dataclass(frozen=True)
 class CaptionRecipe:
-    """Settings of chapter 5's runs of record: how much data, how many passes, what is compared."""
+    """Settings of the parts: how much data, how many passes, what is compared."""
 
     scenes: int = 60_000  # generated scenes to train on
     gallery: int = 1000  # scenes to search in
@@ -424,7 +415,7 @@ class CaptionRecipe:
     num_seeds: int = 3  # runs of each setting
 
     @classmethod
-    def smoke(cls) -> CaptionRecipe:
+    def tiny(cls) -> CaptionRecipe:
         """For tests: few scenes, one pass."""
         stages = dict(scene_stages=((1, 2e-3, 64), (1, 4e-4, 64)), answer_stages=((1, 2e-3, 64),))
         sizes = dict(

@@ -1,4 +1,4 @@
-"""Chapter 4's experiment: encoders of CIFAR-10, their settings, how they are trained and what is measured."""
+"""Chapter 4's experiment: encoders of CIFAR-10, their recipes, training and measures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-import torch
 from torch import Tensor
 
 from jepa_utils.data.batches import ImageDataModule
@@ -19,15 +17,15 @@ from jepa_utils.data.masking import multiblock_masks, random_masks
 from jepa_utils.evaluation.collapse import collapse_report
 from jepa_utils.evaluation.encode import encode_images
 from jepa_utils.evaluation.probes import knn_probe, linear_probe
-from jepa_utils.experiments.store import digest, open_record, run_facts, settings_of, write_record
-from jepa_utils.models.checkpoints import load_encoder, save_encoder
+from jepa_utils.experiments.store import Outcome, Run, complete_record, measured
+from jepa_utils.models.checkpoints import save_encoder
 from jepa_utils.models.predictors import PatchPredictor
 from jepa_utils.models.vit import ViT
 from jepa_utils.training.baselines import ClassTraining
-from jepa_utils.training.fit import THREADS, History, fit
+from jepa_utils.training.fit import History, fit
 from jepa_utils.training.jepa import MaskedJEPA, ViewJEPA
 
-__all__ = ["METHODS", "RECIPES", "VisionRecipe", "pretrain_record"]
+__all__ = ["METHODS", "RECIPES", "STRENGTHS", "VisionRecipe", "pretrain_record"]
 
 
 DEFAULT_METHODS = (
@@ -51,27 +49,28 @@ WATCHED = 2000  # images whose embeddings the monitors look at
 PROBED = 20_000  # training images, with their labels, behind the probe at the end
 
 
-ALL_LABELS = (
-    "100 % of labels"  # a probe of all training images takes minutes: for the saved encoders only
-)
+# A probe of all training images takes minutes: it is for the saved encoders only.
+ALL_LABELS = "100 % of labels"
 
 
 def pretrain_record(
     recipe: VisionRecipe,
     loaded: LoadedData,
     *,
-    profile: str,
+    name: str,
     folder: Path | str,
     checkpoints: Path | str,
     methods: Sequence[str] = DEFAULT_METHODS,
+    seeds: Sequence[int] | None = None,
+    devices: int = 1,
+    nodes: int = 1,
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train each method once per seed, and write the record after every run; what is recorded already is not done again.
+    """Train each method once per seed; the record is written after every run.
 
-    An interrupted run goes on from its last epoch. Several processes may add methods to one record,
-    and a recipe with more seeds adds their runs. The encoder of each method's first seed is saved
-    beside the record, and it alone is also probed with all labels.
+    The encoder of each method's first seed is saved beside the record, and it alone is also probed
+    with all labels.
 
     Parameters
     ----------
@@ -79,16 +78,14 @@ def pretrain_record(
         Settings.
     loaded : LoadedData
         CIFAR-10 or its sample, from `load_data`.
-    profile : str
-        Name of the record: ``cifar10_PROFILE.json``.
-    folder : path
-        Where the record and the encoders go.
-    checkpoints : path
-        Where the state of a run in progress goes, which is removed when the run is done.
+    name : str
+        Name of the recipe: the record is ``folder/cifar10/name.json``.
+    folder, checkpoints, seeds, say
+        See `complete_record`.
     methods : sequence of str
         Of `METHODS`.
-    say : callable
-        Told a line after each run.
+    devices, nodes : int, default 1
+        See `fit`.
     progress : bool, default True
         Show progress bars.
 
@@ -106,84 +103,32 @@ def pretrain_record(
     """
     if unknown := [method for method in methods if method not in METHODS]:
         raise ValueError(f"methods must be some of {', '.join(METHODS)}, got {unknown}")
-    folder, checkpoints = Path(folder), Path(checkpoints)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"cifar10_{profile}.json"
-    head = {"settings": settings_of(recipe), "data": loaded.provenance.sha256}
-    record = open_record(path, profile, head)
     splits = {split: image_tensor(loaded.data[split]) for split in ("train", "test")}
-    for seed in range(recipe.num_seeds):
-        for method in methods:
-            if any(run["method"] == method and run["seed"] == seed for run in record["runs"]):
-                continue
-            # What is left of a run with other settings must not be gone on with.
-            state = checkpoints / f"{profile}-{_slug(method)}-{seed}-{digest(head)}.ckpt"
-            run, encoder = _run(recipe, method, seed, splits, state, progress)
-            record = open_record(
-                path, profile, head
-            )  # another process may have added to it meanwhile
-            record["runs"].append(run)
-            if seed == 0 and method != "untrained":
-                card = {
-                    "what": METHODS[method],
-                    **head,
-                    **{k: v for k, v in run.items() if k != "curves"},
-                }
-                save_encoder(
-                    encoder, folder / f"cifar10_{profile}_{_slug(method)}.safetensors", card
-                )
-            write_record(record, path)
-            say(
-                f"{method}, seed {seed}: linear probe {run['scores']['linear probe']:.3f}, {run['seconds']:.0f} s"
-            )
-    for run in record["runs"]:
-        if run["seed"] > 0 or ALL_LABELS in run["scores"]:
-            continue
-        saved = folder / f"cifar10_{profile}_{_slug(run['method'])}.safetensors"
-        if run["method"] == "untrained":
-            encoder, card = _seeded_training(recipe, "untrained", 0).encoder, None
-        else:
-            encoder, card = load_encoder(saved)
-        (train, labels), (test, test_labels) = (
-            (encode_images(encoder, x), y) for x, y in splits.values()
-        )
-        score = round(linear_probe(train, labels, test, test_labels, strengths=STRENGTHS).score, 4)
-        record = open_record(path, profile, head)
-        run = next(
-            other
-            for other in record["runs"]
-            if (other["method"], other["seed"]) == (run["method"], run["seed"])
-        )
-        run["scores"][ALL_LABELS] = score
-        if card is not None:
-            save_encoder(encoder, saved, {**card, "scores": run["scores"]})
-        write_record(record, path)
-        say(
-            f"{run['method']}, seed 0: linear probe with all {len(train)} labels {run['scores'][ALL_LABELS]:.3f}"
-        )
-    return record
-
-
-def _seeded_training(recipe: VisionRecipe, method: str, seed: int) -> L.LightningModule:
-    torch.set_num_threads(THREADS)
-    L.seed_everything(seed, verbose=False)
-    return recipe.training(method)
-
-
-def _slug(method: str) -> str:
-    return method.lower().replace(" ", "_").replace("-", "")
+    how = dict(devices=devices, nodes=nodes, progress=progress)
+    runs = [Run({"method": m}, partial(_run, recipe, m, splits, how)) for m in methods]
+    return complete_record(
+        "cifar10",
+        name,
+        recipe=recipe,
+        data=loaded.provenance.sha256,
+        runs=runs,
+        folder=folder,
+        checkpoints=checkpoints,
+        seeds=seeds,
+        say=say,
+    )
 
 
 def _run(
     recipe: VisionRecipe,
     method: str,
-    seed: int,
     splits: dict[str, tuple[Tensor, Tensor]],
-    checkpoint: Path,
-    progress: bool,
-) -> tuple[dict[str, Any], torch.nn.Module]:
-    (images, labels), (test_images, test_labels) = splits["train"], splits["test"]
-    module = _seeded_training(recipe, method, seed)
+    how: dict[str, Any],
+    seed: int,
+    states: list[Path],
+) -> Outcome:
+    images, labels = splits["train"]
+    module = recipe.training(method)
     watched = min(WATCHED, len(images) // 4)  # the last ones; the test split is for the end alone
     fitted = slice(-3 * watched, -watched)
 
@@ -194,58 +139,62 @@ def _run(
         probe = linear_probe(train, labels[fitted], held_out, labels[-watched:], strengths=(1e-2,))
         return {"probe": probe.score, **collapse_report(held_out).to_dict()}
 
-    if method == "untrained":
+    untrained = method == "untrained"
+    if untrained:
         history = History(monitors=[monitor()])
     else:
-        data = ImageDataModule(
-            images, labels, batch_size=recipe.changed_for(method).batch_size, seed=seed
-        )
-        history = fit(
-            module,
-            data,
-            epochs=recipe.epochs,
-            seed=seed,
-            monitor=monitor,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
+        size = recipe.changed_for(method).batch_size
+        data = ImageDataModule(images, labels, batch_size=size, seed=seed)
+        how = dict(epochs=recipe.epochs, seed=seed, checkpoint=states[0], **how)
+        history = fit(module, data, monitor=monitor, **how)
     encoder = getattr(module, "trained", module.encoder)
+    others = [] if untrained or encoder is module.encoder else [module.encoder]
+    scores = _scores(encoder, others, splits, all_labels=seed == 0)
+    entry = {
+        "scores": {name: round(score, 4) for name, score in scores.items()},
+        "seconds": round(history.seconds, 1),
+        "images": recipe.epochs * len(images) * (not untrained),
+        "curves": {
+            "losses": _rounded(history.losses),
+            "monitors": [_rounded(row) for row in history.monitors],
+        },
+    }
+    save = None if untrained else partial(save_encoder, encoder)
+    return Outcome(entry, save, {"what": METHODS[method]})
+
+
+@measured
+def _scores(
+    encoder: ViT,
+    context_encoders: list[ViT],
+    splits: dict[str, tuple[Tensor, Tensor]],
+    *,
+    all_labels: bool,
+) -> dict[str, float]:
+    (images, labels), (test_images, test_labels) = splits["train"], splits["test"]
+
+    def probe(train: Tensor, test: Tensor) -> float:
+        known = labels[: len(train)]
+        return linear_probe(train, known, test, test_labels, strengths=STRENGTHS).score
+
     train, test = encode_images(encoder, images[:PROBED]), encode_images(encoder, test_images)
     counts = {
         "linear probe": len(train),
         "10 % of labels": len(images) // 10,
         "1 % of labels": len(images) // 100,
     }
-    scores = {}
-    for name, count in counts.items():
-        count = max(20, count)  # the sample is small
-        probe = linear_probe(train[:count], labels[:count], test, test_labels, strengths=STRENGTHS)
-        scores[name] = probe.score
+    # at least 20: the sample is small
+    scores = {name: probe(train[: max(20, count)], test) for name, count in counts.items()}
+    known = labels[:PROBED]
     scores["nearest neighbours"] = knn_probe(
-        train, labels[:PROBED], test, test_labels, neighbours=(20,)
+        train, known, test, test_labels, neighbours=(20,)
     ).score
-    if encoder is not module.encoder and method != "untrained":
-        train, test = (
-            encode_images(module.encoder, images[:PROBED]),
-            encode_images(module.encoder, test_images),
-        )
-        scores["context encoder"] = linear_probe(
-            train, labels[:PROBED], test, test_labels, strengths=STRENGTHS
-        ).score
-    run = {
-        "method": method,
-        "seed": seed,
-        "scores": {name: round(score, 4) for name, score in scores.items()},
-        "seconds": round(history.seconds, 1),
-        "images": recipe.epochs * len(images) * (method != "untrained"),
-        **run_facts(),
-        "curves": {
-            "losses": _rounded(history.losses),
-            "monitors": [_rounded(row) for row in history.monitors],
-        },
-    }
-    checkpoint.unlink(missing_ok=True)
-    return run, encoder
+    for other in context_encoders:
+        pair = encode_images(other, images[:PROBED]), encode_images(other, test_images)
+        scores["context encoder"] = probe(*pair)
+    if all_labels:
+        scores[ALL_LABELS] = probe(encode_images(encoder, images), test)
+    return scores
 
 
 def _rounded(values: dict) -> dict:
@@ -255,7 +204,13 @@ def _rounded(values: dict) -> dict:
     }
 
 
-RECIPES = ("smoke", "laptop", "long", "twenty", "gpu")  # constructors of VisionRecipe
+RECIPES = (
+    "tiny",
+    "one_pass",
+    "five_passes",
+    "twenty_passes",
+    "full",
+)  # constructors of VisionRecipe
 
 
 METHODS = {
@@ -264,8 +219,10 @@ METHODS = {
     "pixels": "standardised pixels of the hidden patches as target, multi-block masks",
     "SIGReg": "SIGReg in place of the moving average, multi-block masks",
     "patch 8": "as I-JEPA, with patches of 8 pixels: 16 instead of 64",
-    "printed": "the source's settings: patches of 16 pixels, a random quarter hidden, its batches, learning rate and averaging",
-    "student": "as printed, with patches of 8 pixels and batches of 64: the source's exercise for students",
+    "printed": "the source's settings: patches of 16 pixels, a random quarter hidden, its batches, "
+    "learning rate and averaging",
+    "student": "as printed, with patches of 8 pixels and batches of 64: the source's exercise for "
+    "students",
     "views": "SIGReg on augmented views of whole images",
     "labels": "the same encoder trained with labels",
     "untrained": "the encoder as it is drawn",
@@ -283,11 +240,8 @@ _CHANGES = {
 }
 
 
-_QUARTER = (
-    "random masks",
-    "printed",
-    "student",
-)  # methods that hide a random quarter; a grid of 2x2 has no blocks
+# Methods that hide a random quarter; a grid of 2x2 has no blocks.
+_QUARTER = ("random masks", "printed", "student")
 
 
 @dataclass(frozen=True)
@@ -315,29 +269,29 @@ class VisionRecipe:
     num_seeds: int = 3  # runs of each method
 
     @classmethod
-    def smoke(cls) -> VisionRecipe:
+    def tiny(cls) -> VisionRecipe:
         """For tests: built-in sample, seconds."""
         sizes = dict(dimensions=32, layers=2, heads=2, predictor_width=16, predictor_layers=1)
         return cls(**sizes, num_slices=64, num_seeds=1)
 
     @classmethod
-    def laptop(cls) -> VisionRecipe:
+    def one_pass(cls) -> VisionRecipe:
         """For a few minutes a run, on two CPU cores."""
         return cls()
 
     @classmethod
-    def long(cls) -> VisionRecipe:
-        """The laptop's networks for five passes; about ten minutes a run on two CPU cores."""
+    def five_passes(cls) -> VisionRecipe:
+        """The same networks for five passes; about ten minutes a run on two CPU cores."""
         return cls(epochs=5)
 
     @classmethod
-    def twenty(cls) -> VisionRecipe:
-        """The laptop's networks for the source's twenty passes; half an hour to an hour a run on two CPU cores."""
+    def twenty_passes(cls) -> VisionRecipe:
+        """For the source's twenty passes; half an hour to an hour a run on two CPU cores."""
         return cls(epochs=20)
 
     @classmethod
-    def gpu(cls) -> VisionRecipe:
-        """For one large GPU: the largest encoder whose weights stay below 12 MB; never run so far."""
+    def full(cls) -> VisionRecipe:
+        """For one large GPU: an encoder whose weights stay below 12 MB; never run so far."""
         sizes = dict(dimensions=192, layers=6, heads=3, predictor_width=96, predictor_layers=4)
         return cls(**sizes, batch_size=512, num_slices=1024, epochs=300)
 
@@ -351,7 +305,7 @@ class VisionRecipe:
         )
 
     def changed_for(self, method: str) -> VisionRecipe:
-        """The settings of one method: these, but for what makes the method another one, such as its patches."""
+        """These settings, but for what makes the method another one, such as its patches."""
         return replace(self, **_CHANGES.get(method, {}))
 
     def training(self, method: str) -> MaskedJEPA | ViewJEPA | ClassTraining:

@@ -8,7 +8,9 @@ import textwrap
 
 
 def show_source(obj: object) -> None:
-    """Show the code of a function or class without its docstring (which stands on the API page), comments kept.
+    """Show the code of a function or class, comments kept, without its docstring.
+
+    The output says where the code lies, so that a page that shows old code is found to be stale.
 
     Parameters
     ----------
@@ -27,4 +29,8 @@ def show_source(obj: object) -> None:
     if ast.get_docstring(node) is not None:
         del lines[node.body[0].lineno - 1 : node.body[0].end_lineno]
     code = "\n".join(lines)
-    display({"text/markdown": f"```python\n{code}\n```", "text/plain": code}, raw=True)
+    display(
+        {"text/markdown": f"```python\n{code}\n```", "text/plain": code},
+        raw=True,
+        metadata={"jepa": {"source": f"{obj.__module__}:{obj.__qualname__}"}},
+    )

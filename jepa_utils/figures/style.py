@@ -47,7 +47,7 @@ def figure_style() -> AbstractContextManager:
 
 
 def check_description(caption: str, alt: str) -> None:
-    """Raise `ValueError` if `caption` or `alt`, of a figure or a film, is too short to say anything."""
+    """Raise `ValueError` if a figure's `caption` or `alt` is too short to say anything."""
     for name, text in (("caption", caption), ("alt", alt)):
         if len(text.strip()) < 20:
             raise ValueError(
@@ -111,7 +111,7 @@ def plot_runs(ax: Axes, runs: Mapping[str, Sequence[Sequence[float]]], *, start:
 
 
 def plot_dots(ax: Axes, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Draw one row per item and one mark per series: the mean over seeds, with a bar of one standard deviation.
+    """Draw each item's mean over seeds in a row, with a bar of one standard deviation.
 
     Parameters
     ----------

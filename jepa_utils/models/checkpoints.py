@@ -1,4 +1,4 @@
-"""Trained networks on disk: weights in safetensors, and beside them a model card that says how they came about."""
+"""Trained networks on disk: weights in safetensors, and a model card of how they came about."""
 
 from __future__ import annotations
 

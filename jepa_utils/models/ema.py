@@ -11,7 +11,9 @@ __all__ = ["EMA"]
 
 
 class EMA(nn.Module):
-    """Exponential moving average of a network's parameters; calling it calls the averaged network, without gradient.
+    """Exponential moving average of a network's parameters.
+
+    Calling it calls the averaged network, without gradient.
 
     ``average <- decay * average + (1 - decay) * network`` at each `update`.
 
@@ -28,8 +30,10 @@ class EMA(nn.Module):
         If `decay` is outside 0 to 1.
 
     References
-    ---------- Grill et al., "Bootstrap your own latent", arXiv 2006.07733; as the target encoder of
-    I-JEPA, arXiv 2301.08243."""
+    ----------
+    Grill et al., "Bootstrap your own latent", arXiv 2006.07733; as the target encoder of I-JEPA,
+    arXiv 2301.08243.
+    """
 
     def __init__(self, network: nn.Module, decay: float = 0.99):
         super().__init__()
@@ -68,7 +72,8 @@ class EMA(nn.Module):
         if shapes[0] != shapes[1]:
             odd = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))[:3]
             raise ValueError(
-                f"network must have the parameters and buffers of the average, got differences in {odd}"
+                f"network must have the parameters and buffers of the average, "
+                f"got differences in {odd}"
             )
         for name, tensor in ours.items():
             if isinstance(tensor, nn.Parameter):

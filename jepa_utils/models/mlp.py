@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 
 __all__ = ["MLP"]
@@ -30,9 +32,5 @@ class MLP(nn.Sequential):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         widths = [inputs, *[hidden] * layers]
-        body = [
-            part
-            for a, b in zip(widths, widths[1:], strict=False)
-            for part in (nn.Linear(a, b), nn.GELU())
-        ]
+        body = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.GELU())]
         super().__init__(*body, nn.Linear(hidden, outputs))

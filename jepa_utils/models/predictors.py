@@ -11,7 +11,9 @@ __all__ = ["PatchPredictor"]
 
 
 class PatchPredictor(nn.Module):
-    """Predict the embeddings of hidden patches: a narrow transformer over the context and one mask token per hidden patch.
+    """Predict the embeddings of hidden patches.
+
+    A narrow transformer over the context and one mask token per hidden patch.
 
     A mask token is one learned vector, the same for all, plus the position of the patch it asks
     for.
@@ -36,9 +38,11 @@ class PatchPredictor(nn.Module):
     ValueError
         If a size is out of range.
 
-    Source
-    ------ Assran et al., arXiv 2301.08243, section 3. There each target block is predicted on its
-    own; here all of an image's blocks are asked for at once, at about half the cost."""
+    References
+    ----------
+    Assran et al., arXiv 2301.08243, section 3. There each target block is predicted on its own;
+    here all of an image's blocks are asked for at once, at about half the cost.
+    """
 
     def __init__(
         self,
@@ -95,7 +99,8 @@ class PatchPredictor(nn.Module):
             or len(wanted) != len(seen)
         ):
             raise ValueError(
-                f"context must be (B, K, D), seen (B, K) and wanted (B, T), got {tuple(context.shape)}, {tuple(seen.shape)} "
+                f"context must be (B, K, D), seen (B, K) and wanted (B, T), "
+                f"got {tuple(context.shape)}, {tuple(seen.shape)} "
                 f"and {tuple(wanted.shape)}"
             )
         asked = self.mask_token + self.positions[wanted]  # (B, T, W)

@@ -11,7 +11,9 @@ __all__ = ["TextDecoder", "TextEncoder", "WindowEncoder"]
 
 
 class WindowEncoder(nn.Module):
-    """Several context words to one embedding: shared word vectors, their places kept apart, one hidden layer.
+    """Several context words to one embedding.
+
+    The words share their vectors, their places are kept apart, and there is one hidden layer.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ class WindowEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Transformer encoder of token sequences: visible tokens only, pooled to one embedding by their mean.
+    """Transformer encoder of token sequences: visible tokens only, pooled by their mean.
 
     Every visible token sees every other visible token, before and after it; hidden tokens are seen
     by none and not pooled.
@@ -141,18 +143,20 @@ class TextEncoder(nn.Module):
         return x.new_zeros(*visible.shape, x.shape[-1]).index_copy(1, columns, x)
 
     def forward(self, ids: Tensor, visible: Tensor) -> Tensor:
-        """Embeddings (B, D): the mean over visible tokens. Arguments and errors as for `encode_tokens`."""
+        """Embeddings (B, D), the mean over visible tokens; the rest is as for `encode_tokens`."""
         return self.encode_tokens(ids, visible).sum(dim=1) / visible.sum(dim=1, keepdim=True)
 
     def _check(self, ids: Tensor, visible: Tensor) -> None:
         if ids.dim() != 2 or ids.shape != visible.shape or visible.dtype != torch.bool:
             raise ValueError(
-                f"ids and visible must have one shape (B, L), visible of bool, got {tuple(ids.shape)} and "
+                f"ids and visible must have one shape (B, L), visible of bool, "
+                f"got {tuple(ids.shape)} and "
                 f"{tuple(visible.shape)} of {visible.dtype}"
             )
         if ids.shape[1] > self.positions.num_embeddings:
             raise ValueError(
-                f"ids must have at most max_length = {self.positions.num_embeddings} columns, got {ids.shape[1]}"
+                f"ids must have at most max_length = {self.positions.num_embeddings} columns, "
+                f"got {ids.shape[1]}"
             )
         empty = (~visible.any(dim=1)).nonzero().flatten().tolist()
         if empty:
@@ -183,7 +187,8 @@ class TextDecoder(nn.Module):
         super().__init__()
         if min(vocabulary, embedding, dimensions) < 1:
             raise ValueError(
-                f"vocabulary, embedding and dimensions must be at least 1, got {vocabulary}, {embedding} and {dimensions}"
+                f"vocabulary, embedding and dimensions must be at least 1, "
+                f"got {vocabulary}, {embedding} and {dimensions}"
             )
         self.tokens = nn.Embedding(vocabulary + 1, dimensions)  # the last one begins every text
         self.read = nn.Linear(embedding, dimensions)
@@ -191,7 +196,7 @@ class TextDecoder(nn.Module):
         self.choose = nn.Linear(dimensions, vocabulary)
 
     def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """Logits (B, L, V) of each token of ids (B, L), given those before it and the embeddings (B, D)."""
+        """Logits (B, L, V) of each token of ids (B, L), from those before and embeddings (B, D)."""
         start = ids.new_full((len(ids), 1), self.tokens.num_embeddings - 1)
         before = self.tokens(torch.cat([start, ids[:, :-1]], dim=1))  # (B, L, W)
         states, _ = self.recurrent(before + self.read(embeddings).unsqueeze(1))
@@ -199,7 +204,10 @@ class TextDecoder(nn.Module):
 
     @torch.no_grad()
     def write(self, embeddings: Tensor, length: int, *, without: Sequence[int] = ()) -> Tensor:
-        """The likeliest next token, `length` times: token ids (B, length) for embeddings (B, D), never one of `without`."""
+        """The likeliest next token, `length` times: ids (B, length) for embeddings (B, D).
+
+        It is never one of `without`.
+        """
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}")
         ids = embeddings.new_full(

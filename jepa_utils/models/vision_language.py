@@ -1,4 +1,7 @@
-"""Networks on the visual tokens of an encoder that stays as it is: an embedding of the image, and predictors that read text too."""
+"""Networks on the visual tokens of an encoder that stays as it is.
+
+An embedding of the image, and predictors that read text, too.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ __all__ = ["CrossPredictor", "ImageHead", "QueryPredictor"]
 
 
 class ImageHead(nn.Sequential):
-    """One embedding from the visual tokens of an image: each is made narrow, all side by side go through a hidden layer.
+    """One embedding from the visual tokens of an image.
+
+    Each is made narrow, and all side by side go through a hidden layer.
 
     The place of a token is the place of its numbers, so where something lies is not lost, as it is
     in a mean of tokens.
@@ -66,7 +71,7 @@ class ImageHead(nn.Sequential):
 
 
 class CrossPredictor(nn.Module):
-    """Predict hidden visual tokens from the visible ones and a text: visual tokens ask, words answer.
+    """Predict hidden visual tokens from visible ones and a text: tokens ask, words answer.
 
     In each layer all visual tokens look at each other, before and after (self-attention), then at
     the words (cross-attention: queries from visual tokens, keys and values from words).
@@ -91,8 +96,8 @@ class CrossPredictor(nn.Module):
     ValueError
         If a size is out of range.
 
-    Source
-    ------
+    References
+    ----------
     "JEPA: Joint Embedding Predictive Architecture" (notes on VL-JEPA, 2026), section "Predictor".
     """
 
@@ -161,7 +166,8 @@ class CrossPredictor(nn.Module):
             or len(wanted) != len(seen)
         ):
             raise ValueError(
-                f"context must be (B, K, {self.dimensions}), seen (B, K) and wanted (B, T), got {tuple(context.shape)}, {tuple(seen.shape)} "
+                f"context must be (B, K, {self.dimensions}), seen (B, K) and wanted (B, T), "
+                f"got {tuple(context.shape)}, {tuple(seen.shape)} "
                 f"and {tuple(wanted.shape)}"
             )
         if words is None and visible is None:
@@ -206,9 +212,11 @@ class QueryPredictor(nn.Module):
     ValueError
         If a size is out of range.
 
-    Source
-    ------ Chen et al., "VL-JEPA", arXiv 2512.10942. There the predictor comes from a language
-    model; here it is small and new."""
+    References
+    ----------
+    Chen et al., "VL-JEPA", arXiv 2512.10942. There the predictor comes from a language model; here
+    it is small and new.
+    """
 
     def __init__(
         self,
@@ -299,7 +307,8 @@ def _check_words(name: str, words: Tensor | None, visible: Tensor | None, rows: 
         raise ValueError(f"{name} and visible must be given together, got one of them")
     if len(words) != rows or visible.shape != words.shape[:2] or visible.dtype != torch.bool:
         raise ValueError(
-            f"{name} must be given for {rows} rows and visible be of bool and as long, got {tuple(words.shape)} and "
+            f"{name} must be given for {rows} rows and visible be of bool and as long, "
+            f"got {tuple(words.shape)} and "
             f"{tuple(visible.shape)} of {visible.dtype}"
         )
     if not visible.any(dim=1).all():

@@ -39,7 +39,9 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 
 
 def position_grid(dimensions: int, rows: int, columns: int) -> Tensor:
-    """Fixed position vectors of a grid: sines and cosines of the row in one half, of the column in the other.
+    """Fixed position vectors of a grid.
+
+    Sines and cosines of the row in one half, of the column in the other.
 
     Parameters
     ----------
@@ -58,8 +60,8 @@ def position_grid(dimensions: int, rows: int, columns: int) -> Tensor:
     ValueError
         If `dimensions` is not a positive multiple of 4, or the grid is empty.
 
-    Source
-    ------
+    References
+    ----------
     Vaswani et al., arXiv 1706.03762, section 3.5; in two dimensions as in MAE, arXiv 2111.06377.
     """
     if dimensions < 4 or dimensions % 4:
@@ -75,7 +77,7 @@ def position_grid(dimensions: int, rows: int, columns: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """Transformer layer: every token looks at every other one, then thinks for itself. Norms come first.
+    """Transformer layer: every token looks at every other one, then thinks; norms come first.
 
     Parameters
     ----------
@@ -152,8 +154,8 @@ class ViT(nn.Module):
     ValueError
         If a size is out of range, or does not divide another one.
 
-    Source
-    ------
+    References
+    ----------
     Dosovitskiy et al., arXiv 2010.11929; as I-JEPA's encoder, arXiv 2301.08243.
     """
 
@@ -203,14 +205,16 @@ class ViT(nn.Module):
         wanted = (self.channels, self.image_size, self.image_size)
         if images.dim() != 4 or tuple(images.shape[1:]) != wanted:
             raise ValueError(
-                f"images must have shape (B, {', '.join(map(str, wanted))}), got {tuple(images.shape)}"
+                f"images must have shape (B, {', '.join(map(str, wanted))}), "
+                f"got {tuple(images.shape)}"
             )
         patches = patchify(images, self.patch)  # (B, L, C*P*P)
         if keep is None:
             return self.embed(patches) + self.positions
         if keep.dim() != 2 or len(keep) != len(images) or keep.dtype != torch.int64:
             raise ValueError(
-                f"keep must be int64 patch indices of shape ({len(images)}, K), got {tuple(keep.shape)} of {keep.dtype}"
+                f"keep must be int64 patch indices of shape ({len(images)}, K), "
+                f"got {tuple(keep.shape)} of {keep.dtype}"
             )
         chosen = patches.gather(
             1, keep.unsqueeze(-1).expand(-1, -1, patches.shape[-1])
@@ -244,7 +248,10 @@ class ViT(nn.Module):
         return self.norm(x)
 
     def layers(self, images: Tensor) -> list[Tensor]:
-        """The tokens (B, L, D) before the first layer and after each one; the last are those of `forward`, without its norm."""
+        """The tokens (B, L, D) before the first layer and after each one.
+
+        The last are those of `forward`, without its norm.
+        """
         outputs = [self.tokens(images)]
         for block in self.blocks:
             outputs.append(block(outputs[-1]))

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def check_points(name: str, points: Tensor, *, wants: str, min_dim: int, count_axis: int) -> Tensor:
+def check_points(
+    name: str, points: Tensor, *, wants: str, min_dim: int, count_axis: int, at_least: int = 2
+) -> Tensor:
     """Return `points` in float32 or float64, or say what is wrong with them."""
     if not isinstance(points, Tensor):
         raise TypeError(
@@ -18,11 +20,12 @@ def check_points(name: str, points: Tensor, *, wants: str, min_dim: int, count_a
         raise ValueError(
             f"{name} must have shape {wants}, got a tensor of shape {tuple(points.shape)}"
         )
-    if points.shape[count_axis] < 2:
+    if points.shape[count_axis] < at_least:
         raise ValueError(
-            f"{name} needs at least 2 samples to compare with a distribution, got shape {tuple(points.shape)}"
+            f"{name} needs at least 2 samples to compare with a distribution, "
+            f"got shape {tuple(points.shape)}"
         )
-    if points.numel() == 0:
+    if points.numel() == 0 and points.shape[count_axis] > 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(points.shape)}")
     if not torch.isfinite(points).all():
         bad = int((~torch.isfinite(points)).sum())
@@ -30,6 +33,13 @@ def check_points(name: str, points: Tensor, *, wants: str, min_dim: int, count_a
             f"{name} must be finite, got {bad} NaN or infinite values of {points.numel()}"
         )
     return points if points.dtype == torch.float64 else points.float()
+
+
+def check_embeddings(embeddings: Tensor, at_least: int = 2) -> Tensor:
+    """Return embeddings (..., N, D) in float32 or float64, or say what is wrong with them."""
+    return check_points(
+        "embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2, at_least=at_least
+    )
 
 
 def check_positive_int(name: str, value: int, minimum: int) -> None:
@@ -49,42 +59,46 @@ def check_not_negative(**numbers: float) -> None:
             raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
 
 
+def check_rows(name: str, x: Tensor, *, at_least: int = 2) -> Tensor:
+    """A batch (N, D) in float32 or float64."""
+    if isinstance(x, Tensor) and x.dim() != 2:
+        raise ValueError(f"{name} must have shape (N, D), got {tuple(x.shape)}")
+    return check_points(name, x, wants="(N, D)", min_dim=2, count_axis=0, at_least=at_least)
+
+
 def check_pair(
-    first: Tensor, second: Tensor, names: tuple[str, str], *, same_length: bool = True
+    first: Tensor,
+    second: Tensor,
+    names: tuple[str, str],
+    *,
+    at_least: int = 2,
+    same_length: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Two batches (N, D) in float32 or float64 that belong together, row by row, or an error that names the culprit."""
-    for name, x in zip(names, (first, second), strict=True):
-        if isinstance(x, Tensor) and x.dim() != 2:
-            raise ValueError(f"{name} must have shape (N, D), got {tuple(x.shape)}")
+    """Two batches (N, D) in float32 or float64 that belong together, row by row."""
     first, second = (
-        check_points(name, x, wants="(N, D)", min_dim=2, count_axis=0)
+        check_rows(name, x, at_least=at_least)
         for name, x in zip(names, (first, second), strict=True)
     )
     if first.shape[1] != second.shape[1] or (same_length and len(first) != len(second)):
+        equal = "equal shapes" if same_length else "equally many dimensions"
         raise ValueError(
-            f"{names[0]} and {names[1]} must have {'equal shapes' if same_length else 'equally many dimensions'}, "
+            f"{names[0]} and {names[1]} must have {equal}, "
             f"got {tuple(first.shape)} and {tuple(second.shape)}"
         )
     dtype = torch.promote_types(first.dtype, second.dtype)
     return first.to(dtype), second.to(dtype)
 
 
-def check_positives(positives: Tensor, shape: tuple[int, int], *, symmetric: bool) -> None:
-    """Raise ValueError unless `positives` names a partner of every query (row) and, where `symmetric`, every key (column)."""
-    if (
-        not isinstance(positives, Tensor)
-        or positives.dtype != torch.bool
-        or tuple(positives.shape) != shape
-    ):
-        got = (
-            (positives.dtype, tuple(positives.shape))
-            if isinstance(positives, Tensor)
-            else type(positives).__name__
-        )
+def check_positives(positives: Tensor, queries: int, keys: int | None = None) -> None:
+    """Raise ValueError unless `positives` (queries, keys) names a partner of every query."""
+    is_tensor = isinstance(positives, Tensor)
+    shape = tuple(positives.shape) if is_tensor else ()
+    fits = len(shape) == 2 and shape[0] == queries and keys in (None, shape[1])
+    if not is_tensor or positives.dtype != torch.bool or not fits:
+        got = (positives.dtype, shape) if is_tensor else type(positives).__name__
+        wants = f"({queries}, {'keys of all ranks' if keys is None else keys})"
         raise ValueError(
-            f"positives must be a boolean tensor of shape {shape}, queries by keys, got {got}"
+            f"positives must be a boolean tensor of shape {wants}, queries by keys, got {got}"
         )
-    if not positives.any(dim=1).all() or (symmetric and not positives.any(dim=0).all()):
-        raise ValueError(
-            f"positives must name a partner of every query{' and key' if symmetric else ''}, got one without"
-        )
+    if not positives.any(dim=1).all():
+        raise ValueError("positives must name a partner of every query, got one without")

@@ -1,4 +1,6 @@
-"""InfoNCE: tell the right partner from the wrong ones; and the two things it asks for, alignment and uniformity.
+"""InfoNCE, and the two things that it asks for: alignment and uniformity.
+
+InfoNCE tells the right partner from the wrong ones.
 
 With unit vectors q_i and k_j, temperature tau and partners on the diagonal::
 
@@ -10,13 +12,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
-from jepa_utils.objectives._checks import check_pair, check_points, check_positives
-from jepa_utils.objectives._distributed import BatchGroup
+from jepa_utils.objectives._checks import check_pair, check_positives, check_rows
+from jepa_utils.objectives._distributed import gather, join, total
 
 __all__ = ["InfoNCE", "alignment", "info_nce", "uniformity"]
 
@@ -25,18 +25,31 @@ _CHUNK = 2**20
 
 
 def _normalised(name: str, x: Tensor) -> Tensor:
-    size = (
-        x.detach().abs().amax(dim=1, keepdim=True)
-    )  # out first: squares of very long or short vectors leave the range
+    # out first: squares of very long or short vectors leave the range
+    size = x.detach().abs().amax(dim=1, keepdim=True)
     if (size == 0).any():
+        zeros = int((size == 0).sum())
         raise ValueError(
-            f"{name} must have no zero vector, which has no direction, got {int((size == 0).sum())} of {len(x)}"
+            f"{name} must have no zero vector, which has no direction, got {zeros} of {len(x)}"
         )
     x = x / size
     return x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
 
 
-def _check_temperature(temperature: float | Tensor) -> None:
+def _normalised_pair(
+    first: Tensor, second: Tensor, names: tuple[str, str], **checks
+) -> dict[str, Tensor]:
+    pair = check_pair(first, second, names, **checks)
+    with torch.autocast(pair[0].device.type, enabled=False):
+        return {name: _normalised(name, x) for name, x in zip(names, pair, strict=True)}
+
+
+def _check_positive(name: str, number: float) -> None:
+    if isinstance(number, bool) or not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a positive finite number, got {number!r}")
+
+
+def _check_temperature(temperature: float | Tensor) -> float:
     number = (
         temperature.item()
         if isinstance(temperature, Tensor) and temperature.numel() == 1
@@ -48,6 +61,7 @@ def _check_temperature(temperature: float | Tensor) -> None:
         or not 0 < number < math.inf
     ):
         raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
+    return float(number)
 
 
 def _one_partner_(logits: Tensor, partners: Tensor, gradient: bool) -> Tensor:
@@ -66,12 +80,13 @@ def _one_partner_(logits: Tensor, partners: Tensor, gradient: bool) -> Tensor:
 
 
 def _several_partners_(logits: Tensor, positives: Tensor, gradient: bool) -> Tensor:
-    """The same where row i has the partners positives[i], each against the negatives alone; a row's loss is their mean."""
+    """The same where row i has the partners positives[i].
+
+    Each is told from the negatives alone, and a row's loss is their mean."""
     count = positives.sum(dim=1, keepdim=True)
     negatives = logits.masked_fill(positives, -math.inf)
-    total = negatives.logsumexp(
-        dim=1, keepdim=True
-    )  # -inf without any negative: loss and gradient are then 0
+    # -inf without any negative: loss and gradient are then 0
+    total = negatives.logsumexp(dim=1, keepdim=True)
     losses = -F.logsigmoid(logits - total).masked_fill(~positives, 0) / count
     if gradient:
         pull = torch.sigmoid(total - logits).masked_fill(~positives, 0) / count
@@ -81,13 +96,16 @@ def _several_partners_(logits: Tensor, positives: Tensor, gradient: bool) -> Ten
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Mean loss of the rows of ``queries @ keys.T``, formed some at a time; keeps only the gradients, (N, D) and (M, D).
+    """Loss of the rows of ``queries @ keys.T``, summed and divided by `count`.
 
-    Row i's partner is column first + i, or those in positives (N, M).
+    They are formed some at a time, and only the gradients kept, (N, D) and (M, D). Row i's partner
+    is column first + i, or those in positives (N, M).
     """
 
     @staticmethod
-    def forward(ctx, queries: Tensor, keys: Tensor, positives: Tensor | None, first: int) -> Tensor:
+    def forward(
+        ctx, queries: Tensor, keys: Tensor, positives: Tensor | None, first: int, count: int
+    ) -> Tensor:
         n, gradient = len(queries), any(ctx.needs_input_grad)
         losses = queries.new_empty(n)
         to_queries, to_keys = (
@@ -110,8 +128,8 @@ class _CrossEntropy(torch.autograd.Function):
             if to_keys is not None:
                 to_keys.addmm_(logits.T, queries[chunk])
         ctx.save_for_backward(to_queries, to_keys)
-        ctx.n = n
-        return losses.mean()
+        ctx.count = count
+        return losses.mean() if n == count else losses.sum() / count
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
@@ -119,11 +137,13 @@ class _CrossEntropy(torch.autograd.Function):
         # grad_output is a constant here
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "info_nce can be differentiated once, not twice: create_graph must be False, got True"
+                "info_nce can be differentiated once, not twice: "
+                "create_graph must be False, got True"
             )
-        share = grad_output / ctx.n
+        share = grad_output / ctx.count
         return (
             *(None if gradient is None else gradient * share for gradient in ctx.saved_tensors),
+            None,
             None,
             None,
         )
@@ -168,45 +188,71 @@ def info_nce(
         `positives` leaves a query (or key, where `symmetric`) without a partner.
 
     Notes
-    ----- In a distributed run the keys (and queries) of all processes compete; every process must
-    bring equally many, and `positives` is not available. Each process gets the loss of its own
-    rows.
+    -----
+    Distributed runs follow the convention of `sigreg`: the queries and keys of all processes
+    compete. `positives` then has a row for each query of this process and a column for each key of
+    all of them, in the order of their ranks.
 
     No N x M array of numbers is formed: logits live for some rows at a time. It can be
     differentiated once: ``create_graph=True`` is a RuntimeError.
 
     References
-    ---------- van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive
-    Coding", arXiv 1807.03748, equation 4; several positives: each against the negatives alone, a
-    choice of this book."""
-    queries, keys = check_pair(queries, keys, ("queries", "keys"), same_length=positives is None)
-    _check_temperature(temperature)
+    ----------
+    van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding",
+    arXiv 1807.03748, equation 4; several positives: each against the negatives alone, a choice of
+    this book.
+    """
+
+    def check(at_least: int):
+        pair = _normalised_pair(
+            queries, keys, ("queries", "keys"), at_least=at_least, same_length=positives is None
+        )
+        settings = {"temperature": _check_temperature(temperature), "symmetric": symmetric}
+        if positives is not None:
+            n, m = (len(x) for x in pair.values())
+            check_positives(positives, n, m if at_least else None)
+            settings["columns of positives"] = positives.shape[1]
+        return pair, settings
+
+    (q, k), groups = join(check)
+    backward = None if positives is None else _read_backward(positives, groups, len(k), symmetric)
     if isinstance(temperature, Tensor):
         temperature = temperature.reshape(())  # without axes it promotes no dtype
-    if positives is not None:
-        check_positives(positives, (len(queries), len(keys)), symmetric=symmetric)
-    with torch.autocast(queries.device.type, enabled=False):
-        queries, keys = _normalised("queries", queries), _normalised("keys", keys)
-        group = BatchGroup.of(len(queries), queries.device)
-        if group is None:
-            loss = _CrossEntropy.apply(queries, keys / temperature, positives, 0)
-            if symmetric:
-                positives = None if positives is None else positives.T
-                loss = (loss + _CrossEntropy.apply(keys, queries / temperature, positives, 0)) / 2
-            return loss
-        if positives is not None:
-            raise ValueError("positives must be None in a distributed run, got a tensor")
-        if group.largest * group.ranks != group.total:
-            raise ValueError(
-                f"queries must be equally many on every process, got {len(queries)} here of {group.total} on {group.ranks}"
-            )
-        first = dist.get_rank() * len(queries)
-        all_keys = torch.cat(all_gather(keys))  # its backward sums over processes
-        loss = _CrossEntropy.apply(queries / temperature, all_keys, None, first)
+    with torch.autocast(q.device.type, enabled=False):
+        loss = _one_way(q, k, groups, temperature, positives)
         if symmetric:
-            all_queries = torch.cat(all_gather(queries))
-            loss = (loss + _CrossEntropy.apply(keys / temperature, all_queries, None, first)) / 2
-        return loss
+            loss = (loss + _one_way(k, q, groups[::-1], temperature, backward)) / 2
+        return total(loss, groups[0])
+
+
+info_nce.distributed = True
+
+
+def _one_way(queries, keys, groups, temperature, positives) -> Tensor:
+    """This rank's share of the loss of finding the partners of queries among the keys of all."""
+    ours, theirs = groups
+    if ours is None:
+        return _CrossEntropy.apply(queries, keys / temperature, positives, 0, len(queries))
+    keys = gather(keys, theirs)
+    return _CrossEntropy.apply(queries / temperature, keys, positives, ours.first, ours.total)
+
+
+def _read_backward(positives: Tensor, groups, keys: int, symmetric: bool) -> Tensor | None:
+    """The relation from this rank's keys to the queries of all ranks, where `symmetric`."""
+    ours, theirs = groups
+    if theirs is not None and positives.shape[1] != theirs.total:  # the same number on all ranks
+        raise ValueError(
+            f"positives must have a column for each key of all ranks, {theirs.total}, "
+            f"got {positives.shape[1]}"
+        )
+    if not symmetric:
+        return None
+    if ours is not None:
+        positives = gather(positives.to(torch.uint8), ours).bool()
+    if not positives.any(dim=0).all():
+        raise ValueError("positives must name a partner of every query and key, got one without")
+    first = 0 if theirs is None else theirs.first
+    return positives[:, first : first + keys].T
 
 
 class InfoNCE(nn.Module):
@@ -221,6 +267,8 @@ class InfoNCE(nn.Module):
     symmetric : bool, default True
         See `info_nce`.
     """
+
+    distributed = True
 
     def __init__(
         self, temperature: float = 0.07, *, learn_temperature: bool = False, symmetric: bool = True
@@ -266,13 +314,22 @@ def alignment(first: Tensor, second: Tensor, *, power: float = 2.0) -> Tensor:
         As `info_nce`; also if `power` is not positive.
 
     References
-    ---------- Wang and Isola, "Understanding Contrastive Representation Learning through Alignment
-    and Uniformity on the Hypersphere", ICML 2020, arXiv 2005.10242."""
-    first, second = check_pair(first, second, ("first", "second"))
-    if isinstance(power, bool) or not 0 < power < math.inf:
-        raise ValueError(f"power must be a positive finite number, got {power!r}")
-    gap = _normalised("first", first) - _normalised("second", second)
-    return gap.square().sum(dim=1).pow(power / 2).mean()
+    ----------
+    Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
+    Uniformity on the Hypersphere", ICML 2020, arXiv 2005.10242.
+    """
+
+    def check(at_least: int):
+        _check_positive("power", power)
+        pair = _normalised_pair(first, second, ("first", "second"), at_least=at_least)
+        return pair, {"power": power}
+
+    (x, y), (group, _) = join(check)
+    distances = (x - y).square().sum(dim=1).pow(power / 2)
+    return distances.mean() if group is None else total(distances.sum(), group) / group.total
+
+
+alignment.distributed = True
 
 
 def uniformity(embeddings: Tensor, *, t: float = 2.0) -> Tensor:
@@ -302,10 +359,15 @@ def uniformity(embeddings: Tensor, *, t: float = 2.0) -> Tensor:
     ----------
     Wang and Isola, arXiv 2005.10242.
     """
-    x = check_points("embeddings", embeddings, wants="(N, D)", min_dim=2, count_axis=0)
-    if x.dim() != 2:
-        raise ValueError(f"embeddings must have shape (N, D), got {tuple(x.shape)}")
-    if isinstance(t, bool) or not 0 < t < math.inf:
-        raise ValueError(f"t must be a positive finite number, got {t!r}")
-    distances = torch.pdist(_normalised("embeddings", x)).square()  # (N (N - 1) / 2,)
+
+    def check(at_least: int):
+        _check_positive("t", t)
+        x = check_rows("embeddings", embeddings, at_least=at_least)
+        return {"embeddings": _normalised("embeddings", x)}, {"t": t}
+
+    (x,), (group,) = join(check)
+    distances = torch.pdist(gather(x, group)).square()  # (N (N - 1) / 2,)
     return (-t * distances).logsumexp(dim=0) - math.log(len(distances))
+
+
+uniformity.distributed = True

@@ -4,7 +4,8 @@ SIGReg asks of a cloud of embeddings one thing: that its shadow on any line look
 normal. It draws random unit directions, projects, and measures each shadow's distance to the bell
 with the Epps-Pulley statistic.
 
-With ``u`` the N projections on one direction, ``phi(t) = exp(-t**2 / 2)`` and trapezoid weights ``w_k``::
+With ``u`` the N projections on one direction, ``phi(t) = exp(-t**2 / 2)`` and trapezoid
+weights ``w_k``::
 
     T = N * sum_k w_k phi(t_k) * [(mean cos(t_k u) - phi(t_k))**2 + (mean sin(t_k u))**2]
 
@@ -20,21 +21,23 @@ the upper half follows from::
 so every mean is linear in the products of the *planes* ``[1, cos a .. cos Ba, sin a .. sin Ba]``
 with the two rows ``1`` and ``cos Ba``: one batched matrix product. The gradient is a trigonometric
 polynomial in ``a``, hence linear in the same planes: a second product. ``_Grid.expansion`` holds
-those linear relations, read one way for the value and the other for the gradient."""
+those linear relations, read one way for the value and the other for the gradient.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from jepa_utils.objectives._checks import check_points, check_positive_int
-from jepa_utils.objectives._distributed import BatchGroup, covariance
+from jepa_utils.objectives._checks import check_embeddings, check_points, check_positive_int
+from jepa_utils.objectives._distributed import BatchGroup, covariance, is_distributed, join
 
 __all__ = ["SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"]
 
@@ -49,9 +52,7 @@ def _check_grid(knots: int, t_max: float) -> None:
         raise ValueError(f"t_max must be a positive finite number, got {t_max!r}")
 
 
-# --------------------------------------------------------------------------------------------------------------------------
 # The statistic of every row, and its gradient
-# --------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -167,13 +168,16 @@ def _statistic_(
 
 
 def _chunk_rows(rows: int, n: int, device: torch.device) -> int:
-    """How many rows to take at once: cache-sized on a CPU, a quarter of all elsewhere (memory stays within 4 arrays)."""
+    """How many rows to take at once: cache-sized on a CPU, elsewhere a quarter (in 4 arrays)."""
     numbers = _CPU_CHUNK if device.type == "cpu" else rows * n // 4
     return max(1, min(rows, numbers // n))
 
 
 class _SlicedStatistic(torch.autograd.Function):
-    """Mean over slices of the statistic of ``embeddings @ directions``; keeps only the gradient, (L, N, D)."""
+    """Mean over slices of the statistic of ``embeddings @ directions``.
+
+    Keeps only the gradient, (L, N, D).
+    """
 
     @staticmethod
     def forward(
@@ -187,7 +191,7 @@ class _SlicedStatistic(torch.autograd.Function):
         with torch.autocast(embeddings.device.type, enabled=False):
             angles = (directions * grid.base).T @ points.T  # (M, L N)
             statistic = _statistic_(
-                angles.view(-1, n), grid, count=count, group=group, gradient=gradient
+                angles.view(batches * slices, n), grid, count=count, group=group, gradient=gradient
             )  # (M L,)
             if gradient:
                 scale = (1 if group is None else group.ranks) / (batches * slices)
@@ -224,9 +228,7 @@ class _RowStatistic(torch.autograd.Function):
         return gradient * grad_output.unsqueeze(-1), None
 
 
-# --------------------------------------------------------------------------------------------------------------------------
 # Public functions
-# --------------------------------------------------------------------------------------------------------------------------
 
 
 def epps_pulley(
@@ -263,13 +265,16 @@ def epps_pulley(
         `t_max` is out of range.
 
     Notes
-    ----- The statistic is that of this process alone, also in distributed training. A coarse grid
-    repeats itself: with 17 knots on [-5, 5] a cluster far from 0 can look nearer than it is, see
-    the notation page.
+    -----
+    The statistic is that of this process alone, also in distributed training. A coarse grid repeats
+    itself: with 17 knots on [-5, 5] a cluster far from 0 can look nearer than it is, see the
+    notation page.
 
     References
-    ---------- Epps and Pulley, "A test for normality based on the empirical characteristic
-    function", Biometrika 70 (1983)."""
+    ----------
+    Epps and Pulley, "A test for normality based on the empirical characteristic function",
+    Biometrika 70 (1983).
+    """
     points = check_points("samples", samples, wants="(..., N)", min_dim=1, count_axis=-1)
     _check_grid(knots, t_max)
     rows = points.reshape(-1, points.shape[-1])
@@ -332,32 +337,48 @@ def sigreg(
         does not fit; if a number is out of range.
 
     Notes
-    ----- In a distributed run (``torch.distributed`` initialised) every process must call it. The
-    means run over the samples of all processes, the directions are those of rank 0, and each
-    process gets the value of one process with the concatenated batch. The local gradient is
-    multiplied by the number of processes, so that the average that DistributedDataParallel takes is
-    the gradient of that one process, also when batch sizes differ. It can be differentiated once,
-    not twice.
+    -----
+    In a distributed run (``torch.distributed`` initialised) every process must call it. The means
+    run over the samples of all processes, the directions are those of rank 0, and each process
+    gets the value of one process with the concatenated batch. The local gradient is multiplied by
+    the number of processes, so that the average that DistributedDataParallel takes is the gradient
+    of that one process. A process may have any number of samples, if all together have two; what
+    is wrong on one of them is raised on all.
+
+    It can be differentiated once, not twice.
 
     References
-    ---------- Balestriero and LeCun, "LeJEPA", arXiv 2511.08544, algorithm 1; the default grid is
-    that of Czinner (2026)."""
+    ----------
+    Balestriero and LeCun, "LeJEPA", arXiv 2511.08544, algorithm 1; the default grid is that of
+    Czinner (2026).
+    """
     return _sigreg(embeddings, num_slices, knots, t_max, directions, generator, scale_by_n=True)
+
+
+sigreg.distributed = True
 
 
 def _sigreg(
     embeddings, num_slices, knots, t_max, directions, generator, *, scale_by_n: bool
 ) -> Tensor:
-    points = check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
-    _check_grid(knots, t_max)
-    points = points.reshape(-1, *points.shape[-2:])  # (L, N, D)
-    _, n, dimensions = points.shape
+    def check(at_least: int):
+        points = check_embeddings(embeddings, at_least)
+        _check_grid(knots, t_max)
+        if directions is None:
+            check_positive_int("num_slices", num_slices, 1)
+            lines = num_slices
+        else:
+            lines = tuple(_check_directions(directions, points.shape[-1]).shape)
+        settings = {"directions": lines, "knots": knots, "t_max": float(t_max)}
+        return {"embeddings": points}, settings | {"scale_by_n": scale_by_n}
+
+    (points,), (group,) = join(check)
+    n, dimensions = points.shape[-2:]
+    points = points.reshape(math.prod(points.shape[:-2]), n, dimensions)  # (L, N, D)
     if directions is None:
-        check_positive_int("num_slices", num_slices, 1)
         directions = _random_directions(dimensions, num_slices, points, generator)
     else:
-        directions = _check_directions(directions, dimensions).detach().to(points)
-    group = BatchGroup.of(n, points.device)
+        directions = directions.detach().to(points)
     value = _SlicedStatistic.apply(
         points, directions, _grid(knots, float(t_max), points.dtype, points.device), group
     )
@@ -372,7 +393,7 @@ def _check_directions(directions: Tensor, dimensions: int) -> Tensor:
         )
     if directions.dim() != 2 or directions.shape[0] != dimensions or directions.shape[1] == 0:
         raise ValueError(
-            f"directions must have shape (D, num_slices) with D = {dimensions} and at least one slice, "
+            f"directions must have shape (D, num_slices) with D = {dimensions} and num_slices > 0, "
             f"got {tuple(directions.shape)}"
         )
     lengths = torch.linalg.vector_norm(directions.float(), dim=0)
@@ -389,10 +410,10 @@ def _check_directions(directions: Tensor, dimensions: int) -> Tensor:
 def _random_directions(
     dimensions: int, num_slices: int, like: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    """Unit columns (D, num_slices), the same on every process: one seed is drawn and rank 0's is used."""
+    """Unit columns (D, num_slices), the same on every rank: one seed is drawn, rank 0's is used."""
     source = "cpu" if generator is None else generator.device
     seed = torch.randint(2**62, (1,), generator=generator, device=source)
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if is_distributed():
         seed = seed.to(like.device)
         dist.broadcast(seed, src=0)
     local = torch.Generator(device=like.device).manual_seed(int(seed))
@@ -418,7 +439,8 @@ class SIGReg(nn.Module):
     >>> loss = prediction_loss + 0.01 * SIGReg.preset("czinner")(embeddings)    # doctest: +SKIP
     """
 
-    PRESETS = {
+    distributed = True
+    PRESETS: ClassVar = {
         # S. Czinner, "A Small JEPA Word Embedding Model" (2026): 17 knots on [-5, 5], times N.
         "czinner": dict(num_slices=256, knots=17, t_max=5.0, scale_by_n=True),
         # LeJEPA's reference code: 17 knots on [0, 3] with doubled weights, which is 33 on [-3, 3];
@@ -474,7 +496,10 @@ class SIGReg(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        return f"num_slices={self.num_slices}, knots={self.knots}, t_max={self.t_max}, scale_by_n={self.scale_by_n}"
+        return (
+            f"num_slices={self.num_slices}, knots={self.knots}, t_max={self.t_max}, "
+            f"scale_by_n={self.scale_by_n}"
+        )
 
 
 def weak_sigreg(
@@ -512,18 +537,26 @@ def weak_sigreg(
     ----------
     Akbar, "Weak-SIGReg: Covariance Regularization for Stable Deep Learning", arXiv 2603.05924.
     """
-    points = check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
-    check_positive_int("sketch_dim", sketch_dim, 1)
+
+    def check(at_least: int):
+        points = check_embeddings(embeddings, at_least)
+        check_positive_int("sketch_dim", sketch_dim, 1)
+        return {"embeddings": points}, {"sketch_dim": sketch_dim}
+
+    (points,), (group,) = join(check)
     dimensions = points.shape[-1]
     with torch.autocast(points.device.type, enabled=False):
         if dimensions > sketch_dim:
             # the reference's columns have length 1 on average; these exactly, and they are the same
             # on every rank
             points = points @ _random_directions(dimensions, sketch_dim, points, generator)
-        gap = covariance(points) - torch.eye(
+        gap = covariance(points, group) - torch.eye(
             min(dimensions, sketch_dim), dtype=points.dtype, device=points.device
         )
         return torch.linalg.matrix_norm(gap).mean()
+
+
+weak_sigreg.distributed = True
 
 
 class WeakSIGReg(nn.Module):
@@ -534,6 +567,8 @@ class WeakSIGReg(nn.Module):
     sketch_dim : int, default 64
         See `weak_sigreg`.
     """
+
+    distributed = True
 
     def __init__(self, sketch_dim: int = 64):
         super().__init__()

@@ -1,4 +1,4 @@
-"""VICReg: keep the embeddings of two views close, every dimension spread, and different dimensions uncorrelated.
+"""VICReg: two views close, every dimension spread, different dimensions uncorrelated.
 
 With the covariance matrix C of N embeddings of D dimensions::
 
@@ -6,7 +6,8 @@ With the covariance matrix C of N embeddings of D dimensions::
     covariance penalty = sum_{i != j} C_ij**2 / D
 
 Only second moments are looked at: a cloud on a ring, or in two clumps, may have both penalties at
-0."""
+0.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +15,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_utils.objectives._checks import check_not_negative, check_pair, check_points
-from jepa_utils.objectives._distributed import covariance
+from jepa_utils.objectives._checks import check_embeddings, check_not_negative, check_pair
+from jepa_utils.objectives._distributed import BatchGroup, join, total
+from jepa_utils.objectives._distributed import covariance as covariance_of
 
 __all__ = ["VICReg", "covariance_penalty", "variance_penalty", "vicreg"]
 
 
-def _moments(embeddings: Tensor) -> Tensor:
-    points = check_points("embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2)
+def _moments(embeddings: Tensor, **numbers: float) -> Tensor:
+    """Covariance (..., D, D), once embeddings and numbers are found to be in order."""
+
+    def check(at_least: int):
+        check_not_negative(**numbers)
+        points = check_embeddings(embeddings, at_least)
+        return {"embeddings": points}, numbers
+
+    (points,), (group,) = join(check)
+    return _covariance(points, group)
+
+
+def _covariance(points: Tensor, group: BatchGroup | None) -> Tensor:
     with torch.autocast(points.device.type, enabled=False):
-        return covariance(points)
+        return covariance_of(points, group)
 
 
 def _hinge(c: Tensor, target_std: float, eps: float) -> Tensor:
@@ -37,7 +50,7 @@ def _off_diagonal(c: Tensor) -> Tensor:
 
 
 def variance_penalty(embeddings: Tensor, *, target_std: float = 1.0, eps: float = 1e-4) -> Tensor:
-    """How far the standard deviation of each dimension falls short of its target (VICReg's variance term).
+    """How far the standard deviations fall short of their target (VICReg's variance term).
 
     Parameters
     ----------
@@ -63,14 +76,19 @@ def variance_penalty(embeddings: Tensor, *, target_std: float = 1.0, eps: float 
         negative.
 
     Notes
-    ----- Distributed runs follow the convention of `sigreg`: the moments run over the samples of
-    all processes.
+    -----
+    Distributed runs follow the convention of `sigreg`: the moments run over the samples of all
+    processes.
 
     References
-    ---------- Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for
-    Self-Supervised Learning", ICLR 2022, arXiv 2105.04906, equation 1."""
-    check_not_negative(target_std=target_std, eps=eps)
-    return _hinge(_moments(embeddings), target_std, eps)
+    ----------
+    Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for
+    Self-Supervised Learning", ICLR 2022, arXiv 2105.04906, equation 1.
+    """
+    return _hinge(_moments(embeddings, target_std=target_std, eps=eps), target_std, eps)
+
+
+variance_penalty.distributed = True
 
 
 def covariance_penalty(embeddings: Tensor) -> Tensor:
@@ -96,6 +114,9 @@ def covariance_penalty(embeddings: Tensor) -> Tensor:
     Bardes, Ponce and LeCun, arXiv 2105.04906, equations 3 and 4.
     """
     return _off_diagonal(_moments(embeddings))
+
+
+covariance_penalty.distributed = True
 
 
 def vicreg(
@@ -136,25 +157,39 @@ def vicreg(
         number is negative.
 
     Notes
-    ----- In a distributed run the moments run over the samples of all processes, the squared error
-    over those of this one.
+    -----
+    Distributed runs follow the convention of `sigreg`.
 
     References
     ----------
     Bardes, Ponce and LeCun, arXiv 2105.04906, equations 1 to 6.
     """
-    check_not_negative(
+    numbers = dict(
         invariance=invariance,
         variance=variance,
         covariance=covariance,
         target_std=target_std,
         eps=eps,
     )
-    first, second = check_pair(first, second, ("first", "second"))
-    moments = _moments(first), _moments(second)
+
+    def check(at_least: int):
+        check_not_negative(**numbers)
+        pair = check_pair(first, second, ("first", "second"), at_least=at_least)
+        return dict(zip(("first", "second"), pair, strict=True)), numbers
+
+    (first_points, second_points), (group, _) = join(check)
+    moments = [_covariance(x, group) for x in (first_points, second_points)]
     spread = sum(_hinge(c, target_std, eps) for c in moments) / 2
     correlation = sum(_off_diagonal(c) for c in moments)
-    return invariance * F.mse_loss(first, second) + variance * spread + covariance * correlation
+    if group is None:
+        error = F.mse_loss(first_points, second_points)
+    else:
+        squares = F.mse_loss(first_points, second_points, reduction="sum")
+        error = total(squares, group) / (group.total * first_points.shape[1])
+    return invariance * error + variance * spread + covariance * correlation
+
+
+vicreg.distributed = True
 
 
 class VICReg(nn.Module):
@@ -165,6 +200,8 @@ class VICReg(nn.Module):
     invariance, variance, covariance, target_std, eps
         See `vicreg`.
     """
+
+    distributed = True
 
     def __init__(
         self,

@@ -145,85 +145,40 @@ def bench() -> None:
     raise typer.Exit(int(held is False))
 
 
-@app.command()
-def pretrain(
-    methods: Annotated[
-        list[str] | None,
-        typer.Argument(help="Such as I-JEPA or views; by default those of chapter 4."),
-    ] = None,
-    profile: Annotated[
-        str,
-        typer.Option(
-            help="smoke, laptop (an hour on two cores), long or twenty (half an hour and two hours for I-JEPA), or gpu."
-        ),
-    ] = "gpu",
-) -> None:
-    """Train chapter 4's encoders, the runs of record; goes on where it was interrupted. Writes to results/."""
-    from jepa_utils.data.load import load_data
-    from jepa_utils.experiments.cifar10 import RECIPES, VisionRecipe, pretrain_record
-    from jepa_utils.experiments.store import RecordError
-
-    with _clear_errors(ValueError, RecordError):
-        if profile not in RECIPES:
-            raise ValueError(f"profile must be one of {', '.join(RECIPES)}, got {profile!r}")
-        root = chapters.find_root()
-        loaded = load_data("cifar10", source="sample" if profile == "smoke" else None)
-        typer.echo(str(loaded.provenance))
-        folder = root / "_build" / "smoke" if profile == "smoke" else root / "results"
-        chosen = {"methods": methods} if methods else {}
-        recipe = getattr(VisionRecipe, profile)()
-        pretrain_record(
-            recipe,
-            loaded,
-            profile=profile,
-            folder=folder,
-            checkpoints=root / "checkpoints",
-            say=typer.echo,
-            **chosen,
-        )
+def _seeds(text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise ValueError(f"seeds must be whole numbers, such as 0,1,2, got {text!r}") from None
 
 
 @app.command()
-def captions(
+def train(
     experiments: Annotated[
-        list[str] | None, typer.Argument(help="Such as scenes or temperature; by default all.")
+        list[str],
+        typer.Argument(
+            help="cifar10, captions, texts; or one method or part of it, such as cifar10/I-JEPA."
+        ),
+    ],
+    recipe: Annotated[
+        str | None, typer.Option(help="Such as tiny, which takes seconds; by default the largest.")
     ] = None,
-    profile: Annotated[
-        str, typer.Option(help="smoke, or long (about an hour on two cores).")
-    ] = "long",
+    devices: Annotated[int, typer.Option(min=1, help="Devices of each node.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes that share each batch.")] = 1,
+    seeds: Annotated[
+        str | None, typer.Option(help="Such as 0,1,2; by default the recipe's.")
+    ] = None,
 ) -> None:
-    """Train chapter 5's models for longer than a page can wait; goes on where it was interrupted. Writes to results/."""
-    from jepa_utils.data.load import load_data
-    from jepa_utils.experiments.captions import CAPTION_RECIPES, CaptionRecipe, caption_record
+    """Train experiments, into results/; goes on where it was interrupted."""
+    from jepa_utils.experiments.run import run_experiments
     from jepa_utils.experiments.store import RecordError
     from jepa_utils.models.checkpoints import CheckpointError
+    from jepa_utils.publishing import chapters
 
     with _clear_errors(ValueError, RecordError, CheckpointError):
-        if profile not in CAPTION_RECIPES:
-            raise ValueError(
-                f"profile must be one of {', '.join(CAPTION_RECIPES)}, got {profile!r}"
-            )
-        root = chapters.find_root()
-        photographs = load_data("flickr8k", source="sample" if profile == "smoke" else None)
-        typer.echo(str(photographs.provenance))
-        places = dict(
-            folder=root / "_build" / "smoke" if profile == "smoke" else root / "results",
-            checkpoints=root / "checkpoints",
-        )
-        chosen = {"experiments": experiments} if experiments else {}
-        recipe, encoder = (
-            getattr(CaptionRecipe, profile)(),
-            root / "results" / "cifar10_long_ijepa.safetensors",
-        )
-        caption_record(
-            recipe,
-            photographs,
-            encoder=encoder,
-            profile=profile,
-            **places,
-            say=typer.echo,
-            **chosen,
-        )
+        chosen = _seeds(seeds)
+        options = dict(recipe=recipe, seeds=chosen, devices=devices, nodes=nodes, say=typer.echo)
+        run_experiments(experiments, chapters.find_root(), **options)
 
 
 # --- book

@@ -1,4 +1,4 @@
-"""Rivals and companions of a JEPA, trained by the same loop: labels, hidden words, captions word by word, a decoder."""
+"""Rivals of a JEPA, trained by the same loop: labels, hidden words, captions, a decoder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_utils.data.images import normalize, random_flip, random_resized_crop
 from jepa_utils.models.text import TextDecoder, TextEncoder
 from jepa_utils.models.vit import ViT
-from jepa_utils.training.optimizers import ImageTraining, adam
+from jepa_utils.training.optimizers import ImageTraining, adam, at_least_float
+from jepa_utils.training.parallel import batch_group, own_rows, per_rank, weighted
 
 __all__ = ["CaptionTraining", "ClassTraining", "DecoderTraining", "MaskedLM"]
 
@@ -50,9 +50,8 @@ class CaptionTraining(L.LightningModule):
     def training_step(self, batch: tuple, batch_idx: int) -> dict[str, Tensor]:
         """Mean cross-entropy per word of one batch of a `CaptionDataModule`, in nats."""
         context, (ids, visible), *_ = batch
-        return {
-            "loss": -self.log_likelihood(self.reader(*context), ids, visible).sum() / visible.sum()
-        }
+        likelihood = self.log_likelihood(self.reader(*context), ids, visible)
+        return {"loss": -likelihood.sum() / per_rank(visible.sum())}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters that learn."""
@@ -60,7 +59,7 @@ class CaptionTraining(L.LightningModule):
 
 
 class ClassTraining(ImageTraining):
-    """The same encoder trained with labels: what the architecture can do when it is told the answers.
+    """The same encoder trained with labels: what it can do when it is told the answers.
 
     Parameters
     ----------
@@ -94,15 +93,15 @@ class ClassTraining(ImageTraining):
         self.head = nn.Linear(encoder.dimensions, classes)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Mean cross-entropy, in nats, of one batch of images (B, 3, S, S) and their classes (B,)."""
-        images = normalize(random_flip(random_resized_crop(batch[0] / 255, scale=self.crop)))
+        """Mean cross-entropy, in nats, of one batch: images (B, 3, S, S) and classes (B,)."""
+        images, group = self.crops(batch[0])
         with self.autocast():
             logits = self.head(self.encoder(images).mean(dim=1))
-        return {"loss": F.cross_entropy(logits.float(), batch[1])}
+        return {"loss": weighted(F.cross_entropy(at_least_float(logits), batch[1]), group)}
 
 
 class MaskedLM(L.LightningModule):
-    """Masked language model: name the hidden tokens of a sequence from those around them. A baseline for `TextEncoder`.
+    """Masked language model: name the hidden tokens of a sequence from those around them.
 
     Hidden tokens are replaced by one that occurs in no text; the logits are products with the
     encoder's own token vectors.
@@ -127,8 +126,10 @@ class MaskedLM(L.LightningModule):
         token ids without `mask_id`.
 
     References
-    ---------- Devlin et al., "BERT: Pre-training of deep bidirectional transformers for language
-    understanding" (2019)."""
+    ----------
+    Devlin et al., "BERT: Pre-training of deep bidirectional transformers for language
+    understanding" (2019).
+    """
 
     def __init__(
         self,
@@ -158,8 +159,8 @@ class MaskedLM(L.LightningModule):
             or mask_id in candidates
         ):
             raise ValueError(
-                f"candidates must be ascending token ids below {size}, mask_id = {mask_id} not among them, got "
-                f"{tuple(candidates.shape)} of {candidates.dtype}"
+                f"candidates must be ascending token ids below {size}, mask_id = {mask_id} not "
+                f"among them, got {tuple(candidates.shape)} of {candidates.dtype}"
             )
         if not 0 <= mask_id < size:
             raise ValueError(f"mask_id must be a token id below {size}, got {mask_id}")
@@ -175,7 +176,9 @@ class MaskedLM(L.LightningModule):
     def training_step(
         self, batch: tuple[tuple[Tensor, Tensor], ...], batch_idx: int
     ) -> dict[str, Tensor]:
-        """Mean cross-entropy of the hidden tokens of one batch, in nats; the masks of a `SpanDataModule` are not used.
+        """Mean cross-entropy of the hidden tokens of one batch, in nats.
+
+        The masks of a `SpanDataModule` are not used.
 
         Raises
         ------
@@ -183,8 +186,10 @@ class MaskedLM(L.LightningModule):
             If a hidden token is no candidate.
         """
         ids = batch[0][0]  # (B, L)
-        draws = torch.rand(ids.shape, device=ids.device)
+        group = batch_group(len(ids), ids.device)
+        draws = torch.rand(group.total, ids.shape[1], device=ids.device)
         hidden = (draws < self.share) | (draws == draws.min())  # never none, which has no mean
+        hidden = own_rows(hidden, group)
         shown = ids.masked_fill(hidden, self.mask_id)
         h = self.encoder.encode_tokens(shown, torch.ones_like(hidden))[hidden]  # (M, D)
         logits = F.linear(h, self.encoder.tokens.weight[self.candidates], self.bias)  # (M, C)
@@ -193,9 +198,13 @@ class MaskedLM(L.LightningModule):
         )
         if not torch.equal(self.candidates[classes], ids[hidden]):
             raise ValueError(
-                "candidates must hold every token of the batches, got a hidden token that is none of them"
+                "candidates must hold every token of the batches, "
+                "got a hidden token that is none of them"
             )
-        return {"loss": F.cross_entropy(logits, classes)}
+        if group.ranks == 1:
+            return {"loss": F.cross_entropy(logits, classes)}
+        losses = F.cross_entropy(logits, classes, reduction="sum")  # of none it may be, here
+        return {"loss": losses / per_rank(hidden.sum())}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters."""
@@ -220,9 +229,10 @@ class DecoderTraining(L.LightningModule):
         self.decoder, self.learning_rate = decoder, learning_rate
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Mean cross-entropy per token, in nats, of one batch: embeddings (B, D) and the tokens (B, L) behind them."""
+        """Mean cross-entropy per token, in nats, of embeddings (B, D) and their tokens (B, L)."""
         embeddings, ids = batch
-        return {"loss": F.cross_entropy(self.decoder(embeddings, ids).flatten(0, 1), ids.flatten())}
+        loss = F.cross_entropy(self.decoder(embeddings, ids).flatten(0, 1), ids.flatten())
+        return {"loss": weighted(loss, batch_group(len(ids), ids.device))}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters."""

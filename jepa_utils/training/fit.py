@@ -1,8 +1,9 @@
-"""Run a LightningModule: fixed seeds and threads, loss per epoch, monitors, and a result that survives interruption."""
+"""Run a LightningModule: seeds, threads, losses, monitors; resumable, on one process or many."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -15,10 +16,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from jepa_utils.objectives._distributed import alone
+
 __all__ = ["History", "fit"]
 
 
-THREADS = 2  # the book's machine; more changes rounding, and with it the last digits
+# As on the book's machine; more changes rounding, and with it the last digits.
+THREADS = int(os.environ.get("JEPA_THREADS", "2"))
 
 
 @dataclass
@@ -41,7 +45,7 @@ class History:
 
 
 class _Recorder(Callback):
-    """Collects losses, monitor values and the state of the random numbers; all of it goes into checkpoints."""
+    """Collects losses, monitor values and the random numbers' state, for checkpoints, too."""
 
     def __init__(self, monitor: Callable[[], dict[str, float]] | None):
         self.history = History()
@@ -51,7 +55,7 @@ class _Recorder(Callback):
     def _watch(self) -> None:
         if self.monitor is not None:
             # Looking must not change the run: the random numbers go on as if nobody had looked.
-            with torch.random.fork_rng(), torch.no_grad():
+            with torch.random.fork_rng(), torch.no_grad(), alone():
                 self.history.monitors.append(self.monitor())
 
     def on_fit_start(self, trainer, module):
@@ -65,6 +69,18 @@ class _Recorder(Callback):
     def on_train_epoch_start(self, trainer, module):
         self.started = time.perf_counter()
         self.sums: dict[str, Tensor] = {}
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        # Each process draws for the whole batch. Dropout draws for its own rows: where they are
+        # not as many everywhere, it would set the processes apart.
+        if trainer.world_size > 1:
+            state = torch.get_rng_state().to(module.device)
+            torch.distributed.broadcast(state, src=0)
+            torch.set_rng_state(state.cpu())
+            if module.device.type == "cuda":
+                state = torch.cuda.get_rng_state(module.device).to(module.device)
+                torch.distributed.broadcast(state, src=0)
+                torch.cuda.set_rng_state(state.cpu(), module.device)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         for name, value in outputs.items():
@@ -107,6 +123,7 @@ def fit(
     checkpoint: Path | str | None = None,
     progress: bool = True,
     devices: int = 1,
+    nodes: int = 1,
 ) -> History:
     """Train a module whose `training_step` returns its losses as a dict.
 
@@ -127,10 +144,11 @@ def fit(
         and ends with the weights that an uninterrupted run has. It is a pickle: open only your own.
     progress : bool, default True
         Show a progress bar.
-    devices : int, default 1
-        Processes that share each batch and train as one (Lightning's "ddp", which starts the
-        caller's script once more for each: call it from a script, not from a notebook). Only for a
-        data module that gives each process its part.
+    devices, nodes : int, default 1
+        Processes per node, and nodes. All share each batch and train as one (Lightning's "ddp").
+        Under ``torchrun`` and Slurm they are there already; else Lightning starts the caller's
+        script once more for each: call it from a script, not from a notebook. Only for a data
+        module, which gives each process its part.
 
     Returns
     -------
@@ -139,15 +157,16 @@ def fit(
     Raises
     ------
     ValueError
-        If `epochs` or `devices` is below 1, `checkpoint` has another suffix, several devices are to
-        share a DataLoader, or the loss stops being finite.
+        If `epochs`, `devices` or `nodes` is below 1, `checkpoint` has another suffix, several
+        processes are to share a DataLoader, or the loss stops being finite.
     """
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
-    if devices < 1 or (devices > 1 and isinstance(batches, DataLoader)):
-        raise ValueError(
-            f"devices must be 1, or more with a LightningDataModule as batches, got {devices}"
-        )
+    for name, number in (("devices", devices), ("nodes", nodes)):
+        if number < 1 or (number > 1 and isinstance(batches, DataLoader)):
+            raise ValueError(
+                f"{name} must be 1, or more with a LightningDataModule as batches, got {number}"
+            )
     torch.set_num_threads(THREADS)
     _quiet_lightning()
     L.seed_everything(seed, verbose=False)
@@ -157,7 +176,8 @@ def fit(
         checkpoint = Path(checkpoint)
         if checkpoint.suffix != ModelCheckpoint.FILE_EXTENSION:
             raise ValueError(
-                f"checkpoint must be a file named *{ModelCheckpoint.FILE_EXTENSION}, got {checkpoint}"
+                f"checkpoint must be a file named *{ModelCheckpoint.FILE_EXTENSION}, "
+                f"got {checkpoint}"
             )
         # Lightning calls it after the recorder, so it holds the losses of its epoch.
         callbacks.append(
@@ -172,7 +192,9 @@ def fit(
         callbacks=callbacks,
         accelerator="auto",
         devices=devices,
-        strategy="auto" if devices == 1 else "ddp",
+        num_nodes=nodes,
+        # Not each of the book's modules uses all its parameters.
+        strategy="auto" if devices * nodes == 1 else "ddp_find_unused_parameters_true",
         use_distributed_sampler=False,  # the data module deals the rows out
         logger=False,
         enable_checkpointing=checkpoint is not None,

@@ -1,4 +1,4 @@
-"""The rules that join encoder, predictor and objective: every JEPA of the book, as LightningModules."""
+"""The rules that join encoder, predictor and objective: every JEPA, as LightningModules."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa_utils.data.batches import CaptionDataModule, Words
-from jepa_utils.data.images import augmented_view, normalize, random_flip, random_resized_crop
+from jepa_utils.data.images import augmented_view
 from jepa_utils.data.masking import PatchMasks
 from jepa_utils.models.ema import EMA
 from jepa_utils.models.predictors import PatchPredictor
 from jepa_utils.models.vision_language import CrossPredictor
 from jepa_utils.models.vit import ViT, patchify
+from jepa_utils.objectives._distributed import BatchGroup
 from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.objectives.sigreg import sigreg
 from jepa_utils.training.fit import History, fit
-from jepa_utils.training.optimizers import ImageTraining, adam
+from jepa_utils.training.optimizers import ImageTraining, adam, at_least_float
+from jepa_utils.training.parallel import (
+    BatchNorm,
+    batch_group,
+    batch_value,
+    own_rows,
+    weighted,
+    whole_batch,
+)
 
 __all__ = ["JEPA", "MaskedJEPA", "TokenJEPA", "ViewJEPA", "train_pair"]
 
@@ -36,9 +45,13 @@ def train_pair(
     objective: Callable[[Tensor, Tensor], Tensor] | None = None,
     learning_rate: float = 1e-3,
     checkpoint: Path | str | None = None,
+    devices: int = 1,
+    nodes: int = 1,
     **rule,
 ) -> tuple[JEPA, History]:
-    """Bring images and their texts together: the image is the context, its text the target of a `JEPA` without a predictor.
+    """Bring images and their texts together.
+
+    The image is the context, its text the target of a `JEPA` without a predictor.
 
     Parameters
     ----------
@@ -58,7 +71,7 @@ def train_pair(
         default.
     learning_rate : float, default 1e-3
         Of Adam.
-    checkpoint : path, optional
+    checkpoint, devices, nodes
         As for `fit`.
     **rule
         Further arguments of `JEPA`, such as `regularizer`.
@@ -78,9 +91,8 @@ def train_pair(
         learning_rate=learning_rate,
         **rule,
     )
-    history = fit(
-        module.train(), data, epochs=epochs, seed=seed, checkpoint=checkpoint, progress=False
-    )
+    how = dict(checkpoint=checkpoint, devices=devices, nodes=nodes, progress=False)
+    history = fit(module.train(), data, epochs=epochs, seed=seed, **how)
     return module.cpu().eval(), history
 
 
@@ -111,9 +123,11 @@ class TokenJEPA(L.LightningModule):
     ValueError
         If `text` is none of the three, or `learning_rate` is not positive.
 
-    Source
-    ------ "JEPA: Joint Embedding Predictive Architecture" (notes on VL-JEPA, 2026), section
-    "Training Objective"."""
+    References
+    ----------
+    "JEPA: Joint Embedding Predictive Architecture" (notes on VL-JEPA, 2026), section "Training
+    Objective".
+    """
 
     def __init__(
         self,
@@ -138,7 +152,10 @@ class TokenJEPA(L.LightningModule):
         seen, hidden = masks.context, masks.targets.flatten(1)
         ids, visible = caption
         if self.text == "shuffled":
-            ids, visible = ids.roll(1, dims=0), visible.roll(1, dims=0)
+            group = batch_group(len(ids), ids.device)  # the next image may be another process's
+            ids, visible = (
+                own_rows(whole_batch(x, group).roll(1, dims=0), group) for x in (ids, visible)
+            )
         text = () if self.text == "none" else (self.words(ids), visible)
         predicted = self.predictor(_at(tokens, seen), seen, hidden, *text)
         return predicted, _at(tokens, hidden)
@@ -146,13 +163,19 @@ class TokenJEPA(L.LightningModule):
     def training_step(self, batch: tuple, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch of a `CaptionDataModule`."""
         (tokens, *_), caption, *_ = batch
-        masks = self.masks(len(tokens), self.predictor.grid)
+        group = batch_group(len(tokens), tokens.device)
+        masks = _own_masks(self.masks(group.total, self.predictor.grid), group)
         predicted, true = self.predict(tokens, caption, masks)
-        return {"loss": self.objective(predicted.flatten(0, 1), true.flatten(0, 1))}
+        rows = predicted.flatten(0, 1), true.flatten(0, 1)
+        return {"loss": batch_value(self.objective, *rows, group=group)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters that learn."""
         return adam(self)
+
+
+def _own_masks(masks: PatchMasks, group: BatchGroup) -> PatchMasks:
+    return PatchMasks(own_rows(masks.context, group), own_rows(masks.targets, group))
 
 
 def _at(tokens: Tensor, places: Tensor) -> Tensor:
@@ -206,10 +229,12 @@ class MaskedJEPA(ImageTraining):
         If a number is out of range, `target` is none of the four, the predictor's outputs are not
         as wide as the target, or `sigreg_weight` is given where no gradient arrives.
 
-    Source
-    ------ Assran et al., arXiv 2301.08243; for SIGReg, Balestriero and LeCun, arXiv 2511.08544; for
+    References
+    ----------
+    Assran et al., arXiv 2301.08243; for SIGReg, Balestriero and LeCun, arXiv 2511.08544; for
     pixels, He et al., arXiv 2111.06377, whose patches are standardised, too. Theirs has the mean
-    squared error; here the loss is that of the other standardised targets."""
+    squared error; here the loss is that of the other standardised targets.
+    """
 
     def __init__(
         self,
@@ -233,12 +258,14 @@ class MaskedJEPA(ImageTraining):
             )
         if sigreg_weight < 0 or (sigreg_weight > 0 and target != "encoder"):
             raise ValueError(
-                f"sigreg_weight must be 0, or positive with target='encoder', got {sigreg_weight} with {target!r}"
+                f"sigreg_weight must be 0, or positive with target='encoder', got {sigreg_weight} "
+                f"with {target!r}"
             )
         numbers = encoder.embed.in_features if target == "pixels" else encoder.dimensions
         if predictor.outputs != numbers:
             raise ValueError(
-                f"predictor must give {numbers} outputs for target={target!r}, got {predictor.outputs}"
+                f"predictor must give {numbers} outputs for target={target!r}, got "
+                f"{predictor.outputs}"
             )
         self.encoder, self.predictor, self.masks = encoder, predictor, masks
         if target in ("ema", "frozen"):
@@ -255,11 +282,17 @@ class MaskedJEPA(ImageTraining):
 
     @property
     def trained(self) -> ViT:
-        """What the training was for: the moving average where there is one, as in the paper; else the encoder."""
+        """What the training was for: the moving average where there is one, else the encoder."""
         return self.target_encoder.average if self.target == "ema" else self.encoder
 
-    def losses(self, images: Tensor, masks: PatchMasks) -> dict[str, Tensor]:
-        """The loss and its parts, for standardised images (B, 3, S, S) and their masks."""
+    def losses(
+        self, images: Tensor, masks: PatchMasks, group: BatchGroup | None = None
+    ) -> dict[str, Tensor]:
+        """The loss and its parts, for standardised images (B, 3, S, S) and their masks.
+
+        `group` says which processes share the batch; by default this one has all of it.
+        """
+        group = group or BatchGroup(0, (len(images),))
         seen, hidden = masks.context, masks.targets.flatten(1)  # (B, K), (B, T)
         predicted = self.predictor(self.encoder(images, seen), seen, hidden)  # (B, T, D)
         targets = (
@@ -267,18 +300,17 @@ class MaskedJEPA(ImageTraining):
             if self.target == "pixels"
             else self.target_encoder(images)
         )  # (B, L, D)
-        wanted = targets.gather(
-            1, hidden.unsqueeze(-1).expand(-1, -1, targets.shape[-1])
-        )  # (B, T, D)
+        wanted = _at(targets, hidden)  # (B, T, D)
         if self.target != "encoder":
-            prediction = F.smooth_l1_loss(predicted, F.layer_norm(wanted, wanted.shape[-1:]))
+            wanted = F.layer_norm(wanted, wanted.shape[-1:])
+            prediction = weighted(F.smooth_l1_loss(predicted, wanted), group)
             return {"loss": prediction, "prediction": prediction.detach()}
-        prediction = F.mse_loss(predicted, wanted)
+        prediction = weighted(F.mse_loss(predicted, wanted), group)
         if self.sigreg_weight == 0:
             return {"loss": prediction, "prediction": prediction.detach()}
         # Each place of the grid is a cloud of its own: one cloud of all tokens could be round by
         # the places alone.
-        regularizer = sigreg(targets.float().transpose(0, 1), num_slices=self.num_slices)
+        regularizer = sigreg(at_least_float(targets).transpose(0, 1), num_slices=self.num_slices)
         loss = prediction + self.sigreg_weight * regularizer
         return {
             "loss": loss,
@@ -288,11 +320,11 @@ class MaskedJEPA(ImageTraining):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """The losses of one batch of images (B, 3, S, S); its labels are not looked at."""
-        images = normalize(random_flip(random_resized_crop(batch[0] / 255, scale=self.crop)))
-        masks = self.masks(len(images), self.encoder.grid)
+        images, group = self.crops(batch[0])
+        masks = _own_masks(self.masks(group.total, self.encoder.grid), group)
         masks = PatchMasks(masks.context.to(self.device), masks.targets.to(self.device))
         with self.autocast():
-            return self.losses(images, masks)
+            return self.losses(images, masks, group)
 
     def on_train_batch_end(
         self, outputs: dict[str, Tensor], batch: tuple[Tensor, Tensor], batch_idx: int
@@ -305,7 +337,7 @@ class MaskedJEPA(ImageTraining):
 
 
 class ViewJEPA(ImageTraining):
-    """LeJEPA on images: augmented views of an image predict their common mean, and SIGReg keeps the cloud round.
+    """LeJEPA on images: augmented views of an image predict their common mean, under SIGReg.
 
     Views are embedded as the mean of the encoder's tokens; the losses act on those embeddings after
     a small network, the projector, which is thrown away after the training.
@@ -332,8 +364,8 @@ class ViewJEPA(ImageTraining):
     ValueError
         If a number is out of range.
 
-    Source
-    ------
+    References
+    ----------
     Balestriero and LeCun, arXiv 2511.08544.
     """
 
@@ -358,29 +390,37 @@ class ViewJEPA(ImageTraining):
         patches = math.prod(encoder.grid)
         if not 1 <= round(keep * patches) <= patches:
             raise ValueError(
-                f"keep must be a share of the {patches} patches that leaves one at least, got {keep}"
+                f"keep must be a share of the {patches} patches that leaves one at least, got "
+                f"{keep}"
             )
         self.encoder, self.views, self.kept = encoder, views, round(keep * patches)
         self.sigreg_weight, self.num_slices = sigreg_weight, num_slices
         hidden = 4 * encoder.dimensions
         self.projector = nn.Sequential(
             nn.Linear(encoder.dimensions, hidden),
-            nn.BatchNorm1d(hidden),
+            BatchNorm(hidden),
             nn.GELU(),
             nn.Linear(hidden, projection),
         )
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """The losses of one batch of images (B, 3, S, S); its labels are not looked at."""
-        images = torch.cat([augmented_view(batch[0]) for _ in range(self.views)])  # (V*B, 3, S, S)
-        places = torch.rand(len(images), math.prod(self.encoder.grid), device=self.device)
+        group = batch_group(len(batch[0]), self.device)
+        part = group.first, group.total
+        images = torch.cat(
+            [augmented_view(batch[0], part=part) for _ in range(self.views)]
+        )  # (V*B, 3, S, S)
+        patches = math.prod(self.encoder.grid)
+        places = torch.rand(self.views * group.total, patches, device=self.device)
+        places = places.unflatten(0, (self.views, -1)).transpose(0, 1)
+        places = own_rows(places, group).transpose(0, 1).flatten(0, 1)
         seen = places.topk(self.kept, dim=1).indices  # (V*B, K)
         with self.autocast():
             z = self.projector(self.encoder(images, seen).mean(dim=1)).unflatten(
                 0, (self.views, -1)
             )  # (V, B, P)
-        z = z.float()
-        prediction = (z - z.mean(dim=0)).square().mean()
+        z = at_least_float(z)
+        prediction = weighted((z - z.mean(dim=0)).square().mean(), group)
         regularizer = sigreg(z, num_slices=self.num_slices)
         loss = (1 - self.sigreg_weight) * prediction + self.sigreg_weight * regularizer
         return {
@@ -410,7 +450,8 @@ class JEPA(L.LightningModule):
     objective : callable, optional
         Predictions and target embeddings, (B, D) each, to a scalar, such as `InfoNCE`; the mean
         squared error by default. Where batches have groups it also gets ``positives``, of bool (B,
-        B): which rows share a group.
+        B): which rows share a group. Where several processes share a batch, one that is not marked
+        ``distributed = True`` (as this package's are) must be a mean over rows.
     regularizer : callable, optional
         Embeddings (B, D) to a scalar, such as `SIGReg`; none by default.
     weight : float, default 0.0
@@ -456,7 +497,8 @@ class JEPA(L.LightningModule):
         stopped = stop_gradient or isinstance(target_encoder, EMA)
         if weight > 0 and regularize != "context" and stopped:
             raise ValueError(
-                f"regularize must be 'context' where no gradient reaches the target, got {regularize!r}"
+                f"regularize must be 'context' where no gradient reaches the target, got "
+                f"{regularize!r}"
             )
         if learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {learning_rate}")
@@ -471,18 +513,25 @@ class JEPA(L.LightningModule):
         self.learning_rate = learning_rate
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
-        """Losses of one batch (contexts, targets) or (contexts, targets, groups): "loss", "prediction" and "regularizer"."""
+        """Losses "loss", "prediction" and "regularizer" of one batch.
+
+        It is (contexts, targets) or (contexts, targets, groups).
+        """
         context, target, *groups = batch
         h_x = _encode(self.context_encoder, context)  # (B, D)
         h_y = _encode(self.target_encoder, target)  # (B, D)
         if self.stop_gradient:
             h_y = h_y.detach()
-        pairs = {"positives": group.unsqueeze(1) == group for group in groups}
-        prediction = self.objective(self.predictor(h_x), h_y, **pairs)
+        batch_of = batch_group(len(h_x), h_x.device)
+        pairs = {}
+        for kind in groups:  # one at most
+            pairs["positives"] = kind.unsqueeze(1) == whole_batch(kind, batch_of)
+        prediction = batch_value(self.objective, self.predictor(h_x), h_y, group=batch_of, **pairs)
         if self.weight == 0:  # the regulariser would cost time and change nothing
             return {"loss": prediction, "prediction": prediction.detach()}
         sides = {"context": [h_x], "target": [h_y], "both": [h_x, h_y]}[self.regularize]
-        regularizer = sum(self.regularizer(h) for h in sides) / len(sides)
+        values = [batch_value(self.regularizer, h, group=batch_of) for h in sides]
+        regularizer = sum(values) / len(sides)
         loss = prediction + self.weight * regularizer
         return {
             "loss": loss,

@@ -7,11 +7,17 @@ from functools import partial
 
 import lightning as L
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from jepa_utils.data.images import normalize, random_flip, random_resized_crop
+from jepa_utils.objectives._distributed import BatchGroup
+from jepa_utils.training.parallel import batch_group
 
 
 class ImageTraining(L.LightningModule):
-    """AdamW with warm-up and cosine decay, clipped gradients, and bfloat16 on GPUs, which have fast units for it."""
+    """Random crops, AdamW with warm-up and cosine decay, clipped gradients, bfloat16 on GPUs."""
+
+    crop: tuple[float, float]  # least and largest share of the image's area
 
     def __init__(self, learning_rate: float, weight_decay: float, warmup: float):
         super().__init__()
@@ -24,6 +30,13 @@ class ImageTraining(L.LightningModule):
                 f"warmup must be a share of the training, from 0 to below 1, got {warmup}"
             )
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
+
+    def crops(self, images: Tensor) -> tuple[Tensor, BatchGroup]:
+        """A standardised crop of each image (B, 3, S, S) of uint8, and who shares the batch."""
+        group = batch_group(len(images), images.device)
+        part = group.first, group.total
+        crops = random_resized_crop(images / 255, scale=self.crop, part=part)
+        return normalize(random_flip(crops, part=part)), group
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
@@ -46,6 +59,11 @@ class ImageTraining(L.LightningModule):
         rate = partial(_rate, total=self.trainer.estimated_stepping_batches, warmup=self.warmup)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def at_least_float(x: Tensor) -> Tensor:
+    """Half precision to float32."""
+    return x.float() if x.itemsize < 4 else x
 
 
 def _rate(step: int, total: int, warmup: float) -> float:

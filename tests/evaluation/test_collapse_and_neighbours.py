@@ -91,6 +91,10 @@ def test_purity_of_known_arrangements():
     assert neighbour_purity(POINTS, {"two of three": [0, 1]}, k=2) == {"two of three": 0.5}
 
 
+def test_the_base_rate_leaves_the_query_out():
+    assert base_rate({"a": [0, 1, 2], "b": [3, 4, 5, 6]}, 11) == {"a": 0.2, "b": 0.3}
+
+
 def test_random_vectors_score_the_base_rate():
     rng = np.random.default_rng(0)
     classes = {"a": range(0, 100), "b": range(100, 150)}
@@ -127,6 +131,22 @@ def toy_text(length=20_000, seed=0):
     rng = np.random.default_rng(seed)
     kind = (np.arange(length) + (rng.random(length) < 0.1)) % 2
     return kind * 10 + rng.integers(10, size=length)
+
+
+def test_counted_vectors_take_ppmi_apart():
+    """All dimensions kept, the products of the vectors are the symmetric matrix's absolute value."""
+    ids, size, window = [0, 1, 2, 1, 3, 0, 1, 4, 4, 2, 0], 6, 2  # the sixth word never occurs
+    counts = np.zeros((size, size))
+    for i, word in enumerate(ids):
+        for j, other in enumerate(ids):
+            counts[word, other] += 1 <= abs(i - j) <= window
+    totals = counts.sum(axis=1)
+    ppmi = np.zeros((size, size))
+    for i, j in zip(*counts.nonzero(), strict=True):
+        ppmi[i, j] = max(math.log(counts[i, j] * counts.sum() / (totals[i] * totals[j])), 0)
+    values, vectors = np.linalg.eigh(ppmi)
+    found = ppmi_svd(ids, size=size, dimensions=size - 1, window=window)
+    assert np.allclose(found @ found.T, vectors * abs(values) @ vectors.T)
 
 
 @pytest.mark.parametrize("method", [ppmi_svd, word2vec])

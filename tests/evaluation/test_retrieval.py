@@ -95,7 +95,6 @@ def test_lengths_do_not_matter():
 
 
 # ---- several right keys
-# --------------------------------------------------------------------------------------------------
 
 
 def by_captions(images, captions=5):

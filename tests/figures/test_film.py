@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from test_browser import PHONE, STICKS_OUT, open_browser
+from browser import PHONE, STICKS_OUT, open_browser
 
 from jepa_utils.figures.film import SHADES, show_player
 from jepa_utils.figures.style import LINES
@@ -234,7 +234,6 @@ def test_nine_views_are_an_error_that_says_so(monkeypatch):
 
 
 # ---- in a browser
-# --------------------------------------------------------------------------------------------------------
 
 STATE = """figure => ({
   still: figure.querySelector('img').checkVisibility(), film: figure.querySelector('.film').checkVisibility(),

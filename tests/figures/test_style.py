@@ -1,5 +1,8 @@
 """What a figure carries besides its picture, and what a listing shows."""
 
+import sys
+from operator import attrgetter
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -79,6 +82,11 @@ def test_map_groups_words():
     plt.close(fig)
 
 
+class Shown:
+    def method(self):
+        return self
+
+
 def documented(x):
     """Not shown."""
     # shown: a comment says why
@@ -96,6 +104,15 @@ def test_listing_leaves_out_the_docstring_only(shown):
     assert shown[0]["text/markdown"].startswith("```python\n")
     show_source(plots.plot_runs)
     assert "Parameters" not in shown[1]["text/plain"] and "fill_between" in shown[1]["text/plain"]
+
+
+@pytest.mark.parametrize("obj", [plots.plot_runs, Shown.method])
+def test_listing_says_where_its_code_lies(obj, monkeypatch):
+    found = {}
+    monkeypatch.setattr("IPython.display.display", lambda data, **more: found.update(more))
+    show_source(obj)
+    module, _, name = found["metadata"]["jepa"]["source"].partition(":")
+    assert attrgetter(name)(sys.modules[module]) is obj
 
 
 def test_listing_of_what_has_no_source():

@@ -11,7 +11,6 @@ from jepa_utils.models.ema import EMA
 from jepa_utils.models.mlp import MLP
 
 # ---- MLP
-# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layers", [1, 2, 4])
@@ -49,7 +48,6 @@ def test_mlp_rejects_numbers_below_one(change):
 
 
 # ---- EMA
-# -----------------------------------------------------------------------------------------------------------------
 
 
 def network(seed=0):

@@ -54,7 +54,6 @@ def written_out(net, ids, visible, heads=2):
 
 
 # ---- encoder: size and value
-# ---------------------------------------------------------------------------------------------
 
 
 def test_encoder_and_predictor_have_the_parameters_of_the_paper():
@@ -126,7 +125,6 @@ def test_without_layers_the_mean_of_token_and_position_vectors_is_left():
 
 
 # ---- encoder: what is hidden stays hidden
-# --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -182,7 +180,6 @@ def test_places_matter():
 
 
 # ---- encoder: settings and errors
-# ----------------------------------------------------------------------------------------
 
 
 def test_token_std_scales_token_and_position_vectors_alone():
@@ -256,7 +253,6 @@ def test_encoder_rejects_bad_input(ids, visible, words):
 
 
 # ---- decoder
-# -------------------------------------------------------------------------------------------------------------
 
 
 def decoder():
@@ -309,7 +305,7 @@ def test_tokens_can_be_kept_out_of_what_is_written():
 
 
 def test_nothing_cannot_be_written():
-    with pytest.raises(ValueError, match="length.*got 0"):
+    with pytest.raises(ValueError, match=r"length.*got 0"):
         decoder().write(embeddings(), 0)
 
 
@@ -353,5 +349,5 @@ def test_decoder_rejects_numbers_below_one(change):
 
 
 def test_decoder_training_rejects_a_learning_rate_of_zero():
-    with pytest.raises(ValueError, match="learning_rate.*0"):
+    with pytest.raises(ValueError, match=r"learning_rate.*0"):
         DecoderTraining(decoder(), learning_rate=0)

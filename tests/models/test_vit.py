@@ -31,7 +31,6 @@ def images():
 
 
 # ---- patches and positions
-# -----------------------------------------------------------------------------------------------
 
 
 def test_patches_are_the_squares_of_the_image_row_by_row(images):
@@ -78,7 +77,6 @@ def test_positions_out_of_range(arguments):
 
 
 # ---- the encoder
-# ---------------------------------------------------------------------------------------------------------
 
 
 def test_attention_is_the_one_the_layer_uses():
@@ -149,7 +147,6 @@ def test_sizes_out_of_range(sizes):
 
 
 # ---- the predictor
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -207,7 +204,6 @@ def test_a_prediction_may_have_another_width_than_the_tokens():
 
 
 # ---- encoders on disk
-# ----------------------------------------------------------------------------------------------------
 
 
 def test_an_encoder_comes_back_as_it_was(vit, images, tmp_path):
@@ -221,15 +217,15 @@ def test_an_encoder_comes_back_as_it_was(vit, images, tmp_path):
 
 def test_missing_and_damaged_checkpoints(vit, tmp_path):
     path = tmp_path / "vit.safetensors"
-    with pytest.raises(CheckpointError, match="vit.json is missing"):
+    with pytest.raises(CheckpointError, match=r"vit\.json is missing"):
         load_encoder(path)
     save_encoder(vit, path, {})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="vit.safetensors is damaged"):
+    with pytest.raises(CheckpointError, match=r"vit\.safetensors is damaged"):
         load_encoder(path)
     path.unlink()
-    with pytest.raises(CheckpointError, match="vit.safetensors is missing"):
+    with pytest.raises(CheckpointError, match=r"vit\.safetensors is missing"):
         load_encoder(path)
 
 
@@ -254,7 +250,6 @@ def test_what_cannot_be_saved(vit, tmp_path):
 
 
 # ---- other networks on disk
-# ----------------------------------------------------------------------------------------------
 
 
 def network(seed=0, hidden=4):

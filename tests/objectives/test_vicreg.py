@@ -1,11 +1,10 @@
-"""VICReg against its formulas written out in loops, its gradient near collapse, and one process against two."""
+"""VICReg against its formulas written out in loops, its gradient near collapse."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from processes import assert_equals_one_process
 
 from jepa_utils.objectives.vicreg import VICReg, covariance_penalty, variance_penalty, vicreg
 
@@ -117,7 +116,9 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert value.dtype == variance_penalty(x).dtype == covariance_penalty(x).dtype == torch.float32
     assert value.item() == vicreg(x.detach().float(), y.float()).item()
     value.backward()
-    assert x.grad.dtype == dtype and x.grad.isfinite().all() and x.grad.abs().sum() > 0
+    single = x.detach().float().requires_grad_()
+    vicreg(single, y.float()).backward()
+    assert x.grad.dtype == dtype and torch.equal(x.grad, single.grad.to(dtype))
 
 
 def test_autocast_does_not_lower_the_precision():
@@ -128,7 +129,6 @@ def test_autocast_does_not_lower_the_precision():
 
 
 # ---- the gradient near collapse, and what second moments cannot see
-# ------------------------------------------------------
 
 
 def gradient_norm(size, direction=0):
@@ -186,7 +186,6 @@ def test_correlation_is_seen_beside_a_wide_dimension():
 
 
 # ---- bad input
-# -----------------------------------------------------------------------------------------------------------
 
 
 X = torch.randn(8, 3)
@@ -238,16 +237,3 @@ def test_bad_input_names_the_argument_and_what_it_got(call, error, words):
     with pytest.raises(error) as raised:
         call()
     assert [word for word in words if word not in str(raised.value)] == []
-
-
-# ---- two real processes
-# --------------------------------------------------------------------------------------------------
-
-
-def _both(h):
-    assert (h.std(dim=0) < 0.99).any()  # or the variance penalty would have no gradient
-    return torch.stack([variance_penalty(h), covariance_penalty(h)]) @ torch.tensor([1.0, 10.0])
-
-
-def test_two_processes_equal_one(tmp_path):
-    assert_equals_one_process(_both, [50, 10], tmp_path)

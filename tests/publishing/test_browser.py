@@ -4,32 +4,19 @@ Each page is visited once; the visit notes what it saw, and one test per kind of
 notes. The same visit is made to a small site with one defect per page, so that every test is seen
 to fail."""
 
-import contextlib
 import functools
 import http.server
-import os
 import shutil
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from browser import PHONE, STICKS_OUT, find_browser, open_browser
 
-PHONE, DESKTOP = 360, 1280
+DESKTOP = 1280
 MIN_CONTRAST = 4.5  # WCAG AA for body text
 MIN_ALT = 20  # characters: enough for a finding, too many for a file name or "figure"
-
-# Elements that stick out of the page, unless something around them scrolls.
-STICKS_OUT = """() => {
-  const width = document.documentElement.clientWidth
-  if (document.documentElement.scrollWidth <= width) return []
-  const contained = e => { for (let a = e.parentElement; a && a !== document.body; a = a.parentElement)
-                             if (getComputedStyle(a).overflowX !== 'visible') return true
-                           return false }
-  const out = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > width + 1 && !contained(e))
-  return [`page is ${document.documentElement.scrollWidth} px wide`, ...out.slice(0, 3).map(e => e.outerHTML.slice(0, 80))]
-}"""
 
 # Formulas that were not typeset: elements Sphinx marks as maths without MathJax's output in them,
 # its errors, and raw TeX.
@@ -89,41 +76,6 @@ class Visit:
     low_contrast: dict[str, list[str]] = field(
         default_factory=dict
     )  # by theme; no "dark" where the button does not lead there
-
-
-def find_browser() -> str:
-    """Path of a Chromium; without one the test is skipped, or fails where JEPA_REQUIRE_BROWSER=1."""
-    found = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if found is None:
-        reason = "no Chromium on this machine (Debian: apt-get install chromium), so no page was looked at"
-        pytest.fail(reason) if os.environ.get("JEPA_REQUIRE_BROWSER") == "1" else pytest.skip(
-            reason
-        )
-    return found
-
-
-@contextlib.contextmanager
-def open_browser() -> Iterator:
-    """A browser that asks for nothing on its own account, closed at the end."""
-    executable = find_browser()
-    from playwright.sync_api import sync_playwright
-
-    options = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-    ]
-    options += ["--disable-sync", "--no-first-run"]
-    # Playwright keeps an event loop running while it is open: closed here, it is in no other test's
-    # way.
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=executable, args=options) as browser,
-    ):
-        yield browser
 
 
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):

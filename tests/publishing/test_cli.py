@@ -108,8 +108,8 @@ def test_run_names_the_chapters_when_it_is_given_another(book):
 
 def test_stale_lists_chapters_and_tells_by_its_status(book, monkeypatch):
     result = jepa("stale")
-    assert (result.exit_code, result.output) == (1, "01_test\n")
-    monkeypatch.setattr(chapters, "stale_chapters", lambda: [])
+    assert (result.exit_code, result.output) == (1, "01_test: never run\n")
+    monkeypatch.setattr(chapters, "stale_chapters", lambda: {})
     assert (jepa("stale").exit_code, jepa("stale").output) == (0, "")
 
 
@@ -134,7 +134,7 @@ def test_bench_writes_below_the_root_and_fails_on_a_missed_bound(book, monkeypat
 
 def test_outside_the_book_the_error_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jepa_utils.publishing.claims.__file__", str(tmp_path / "a" / "b" / "c.py"))
+    monkeypatch.setattr("jepa_utils.claims.declare.__file__", str(tmp_path / "a" / "b" / "c.py"))
     result = jepa("stale")
     assert result.exit_code == 1 and "not in the book's tree" in result.output
 
@@ -170,7 +170,7 @@ def test_data_commands_on_a_data_set_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.setenv("JEPA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.delitem(sources.DATASETS, "shakespeare")  # its address is outside
-    monkeypatch.setattr(cli.console, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
     rows = {
         line.split()[1]: line for line in jepa("data", "list").output.splitlines() if "│" in line
     }
@@ -198,81 +198,55 @@ def test_unknown_data_is_an_error_without_a_traceback():
     )
 
 
-def test_pretrain_hands_on_recipe_methods_and_folders(book, monkeypatch):
-    from jepa_utils.experiments import cifar10 as records
-    from jepa_utils.experiments.cifar10 import VisionRecipe
+@pytest.fixture
+def trained(monkeypatch):
+    """What the experiments were asked to do; none is done."""
+    from jepa_utils.experiments import captions, cifar10, run
 
-    calls = []
-    monkeypatch.setattr(records, "pretrain_record", lambda *a, **k: calls.append((a[0], k)))
-    assert jepa("pretrain", "I-JEPA", "views", "--profile", "smoke").exit_code == 0
-    recipe, options = calls[0]
-    assert (
-        recipe == VisionRecipe.smoke()
-        and options["methods"] == ["I-JEPA", "views"]
-        and options["profile"] == "smoke"
+    calls, data = {}, SimpleNamespace(provenance="some data")
+    monkeypatch.setattr(
+        run, "load_data", lambda name, source=None: calls.update({name: source}) or data
     )
-    assert (
-        options["folder"] == book / "_build" / "smoke"
-        and options["checkpoints"] == book / "checkpoints"
-    )
-
-
-def test_pretrain_names_what_is_wrong(book):
-    for arguments, message in (
-        (("--profile", "huge"), "profile must be one of"),
-        (("magic", "--profile", "smoke"), "methods must be"),
-    ):
-        result = jepa("pretrain", *arguments)
-        assert result.exit_code == 1 and message in result.output
+    for module, name in ((cifar10, "pretrain_record"), (captions, "caption_record")):
+        monkeypatch.setattr(module, name, lambda *a, name=name, **k: calls.update({"does": (a, k)}))
+    return calls
 
 
 @pytest.mark.parametrize(
-    "profile, source, folder",
-    [("smoke", "sample", ("_build", "smoke")), ("long", None, ("results",))],
+    "recipe, source, folder", [("tiny", "sample", "_build/tiny"), ("five_passes", None, "results")]
 )
-def test_captions_hands_on_recipe_experiments_and_folders(
-    book, monkeypatch, profile, source, folder
-):
-    from jepa_utils.experiments import captions as caption_records
-    from jepa_utils.experiments.captions import CaptionRecipe
+def test_train_hands_on_recipe_methods_seeds_and_places(book, trained, recipe, source, folder):
+    from jepa_utils.experiments.cifar10 import VisionRecipe
 
-    calls, asked, photographs = [], [], SimpleNamespace(provenance="eight photographs")
-    monkeypatch.setattr(
-        sources, "load_data", lambda name, source: asked.append((name, source)) or photographs
-    )
-    monkeypatch.setattr(caption_records, "caption_record", lambda *a, **k: calls.append((*a, k)))
-    result = jepa("captions", "scenes", "batch size", "--profile", profile)
-    assert (
-        result.exit_code == 0
-        and "eight photographs" in result.output
-        and asked == [("flickr8k", source)]
-    )
-    recipe, loaded, options = calls[0]
-    assert (
-        recipe == getattr(CaptionRecipe, profile)()
-        and loaded is photographs
-        and options["profile"] == profile
-    )
-    assert options["experiments"] == ["scenes", "batch size"]
-    assert options["encoder"] == book / "results" / "cifar10_long_ijepa.safetensors"
-    assert (
-        options["folder"] == book.joinpath(*folder)
-        and options["checkpoints"] == book / "checkpoints"
-    )
-    jepa("captions", "--profile", profile)
-    assert "experiments" not in calls[1][2]  # all
+    names = ("cifar10/I-JEPA", "cifar10/views")
+    assert jepa("train", *names, "--recipe", recipe, "--seeds", "1,2").exit_code == 0
+    (settings, _), options = trained["does"]
+    assert settings == getattr(VisionRecipe, recipe)() and trained["cifar10"] == source
+    assert options["methods"] == ["I-JEPA", "views"] and options["seeds"] == [1, 2]
+    assert options["folder"] == book / folder and options["checkpoints"] == book / "checkpoints"
+    assert (options["devices"], options["nodes"]) == (1, 1)
 
 
-def test_captions_names_what_is_wrong(book, monkeypatch):
-    monkeypatch.setattr(
-        sources, "load_data", lambda name, source: SimpleNamespace(provenance="none")
-    )
-    wrong = {
-        ("--profile", "huge"): "profile must be one of smoke, long",
-        ("magic",): "experiments must be some of scenes",
-    }
-    for arguments, message in (wrong | {("scenes",): "cifar10_long_ijepa.json is missing"}).items():
-        result = jepa("captions", *arguments)
-        assert (
-            result.exit_code == 1 and message in result.output and "Traceback" not in result.output
-        )
+def test_train_takes_all_parts_and_the_largest_recipe_by_default(book, trained):
+    result = jepa("train", "captions", "--devices", "4", "--nodes", "2")
+    assert result.exit_code == 0 and "some data" in result.output
+    (_, _), options = trained["does"]
+    assert options["encoder"] == book / "results/cifar10/five_passes_ijepa.safetensors"
+    assert "experiments" not in options and options["seeds"] is None
+    assert (options["devices"], options["nodes"]) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("magic",), "experiment must be one of cifar10, captions, texts, got 'magic'"),
+        (("cifar10/magic", "--recipe", "tiny"), "methods must be some of I-JEPA"),
+        (("captions/magic", "--recipe", "tiny"), "experiments must be some of scenes"),
+        (("cifar10", "--recipe", "huge"), "recipe of cifar10 must be one of tiny, one_pass"),
+        (("captions/scenes", "--recipe", "tiny"), "five_passes_ijepa.json is missing"),
+        (("cifar10", "--seeds", "one"), "seeds must be whole numbers, such as 0,1,2, got 'one'"),
+    ],
+)
+def test_train_names_what_is_wrong(book, arguments, message):
+    result = jepa("train", *arguments)
+    assert result.exit_code == 1 and message in result.output and "Traceback" not in result.output

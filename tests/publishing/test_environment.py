@@ -59,6 +59,13 @@ def test_lock_holds_the_build_tools(root, lock):
     assert outside_the_lock(build, lock) == []
 
 
+def test_an_installed_package_holds_its_scripts_and_styles(root):
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns, package = settings["package-data"]["jepa_utils"], root / "jepa_utils"
+    beside = {f.relative_to(package) for f in package.rglob("*.*") if f.suffix in (".js", ".css")}
+    assert beside and {f for f in beside if not any(map(f.match, patterns))} == set()
+
+
 def conda_problems(environment: dict, requires_python: str) -> list[str]:
     """Where environment.yml installs anything but Python, pip, the lock and this package."""
     problems = []
@@ -92,17 +99,54 @@ def test_conda_check_can_fail(dependencies):
     assert conda_problems({"dependencies": dependencies}, ">=3.11")
 
 
-def test_makefile_installs_the_lock_and_lists_its_targets(root):
-    makefile = (root / "Makefile").read_text()
-    assert "pip install --disable-pip-version-check -r requirements.lock" in makefile
+def stub(path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def checkout(root, tmp_path):
+    """What the Makefile needs, and a Python whose virtual environments only note what pip is told.
+
+    Where a file `fail` lies beside it, the step that it names fails."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    listed = subprocess.run(
-        ["make", "--no-print-directory"], cwd=root, capture_output=True, text=True, check=True
-    ).stdout
-    assert {"book", "test", "verify", "bench", "lock", "clean"} <= set(
-        re.findall(r"make (\w+)", listed)
-    )
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(root / name, tmp_path)
+    note = 'echo "$@" >> calls\nif [ -e fail ] && echo "$@" | grep -q -f fail; then exit 1; fi\n'
+    stub(tmp_path / "pip-python", note)
+    make_venv = "mkdir -p .venv/bin && cp pip-python .venv/bin/python"
+    stub(tmp_path / "python", f'if [ "$1" = -m ]; then {make_venv}; fi\n')
+    return tmp_path
+
+
+def make(folder, *arguments) -> subprocess.CompletedProcess:
+    command = ["make", "--no-print-directory", "PYTHON=./python", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_make_installs_the_lock_then_the_package_once(checkout):
+    for _ in range(2):
+        assert make(checkout, ".venv/.installed").returncode == 0
+    lock, package = (line.split() for line in (checkout / "calls").read_text().splitlines())
+    assert lock[:3] == package[:3] == ["-m", "pip", "install"]
+    assert lock[lock.index("-r") + 1] == "requirements.lock" and "." not in lock
+    assert {"--no-deps", "--no-build-isolation"} < set(package)
+    assert package[-1] == "." and "-r" not in package
+
+
+def test_an_install_that_failed_is_done_again(checkout):
+    (checkout / "fail").write_text("no-deps")
+    assert make(checkout, ".venv/.installed").returncode != 0
+    (checkout / "fail").unlink()
+    assert make(checkout, ".venv/.installed").returncode == 0
+    assert len((checkout / "calls").read_text().splitlines()) == 4
+
+
+def test_make_lists_its_targets(checkout):
+    listed = re.findall(r"make (\w+)", make(checkout).stdout)
+    assert {"book", "test", "verify", "bench", "lock", "clean"} <= set(listed)
 
 
 def workflow(root, name: str) -> dict:
@@ -118,15 +162,25 @@ def commands(flow: dict) -> list[str]:
     return [step["run"] for step in steps(flow) if "run" in step]
 
 
-def test_ci_script_is_sound(root):
-    script = root / ".ci" / "run"
-    assert os.access(script, os.X_OK)
-    subprocess.run(["bash", "-n", script], check=True)
-    assert re.findall(r"^step (.*)$", script.read_text(), re.M) == [
-        "make test",
-        "make verify",
-        "make book",
-    ]
+def run_ci(root, folder, fail: str) -> tuple[bool, list[str]]:
+    """Whether the CI script passes, and what it makes, where the step `fail` fails."""
+    script = folder / ".ci" / "run"
+    script.parent.mkdir()
+    shutil.copy(root / ".ci" / "run", script)
+    stub(folder / "bin" / "make", f'echo "$@" >> calls\n[ "$*" != "{fail}" ]\n')
+    stub(folder / "bin" / "chromium", "")
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run([script], capture_output=True, env=os.environ | {"PATH": path})
+    return done.returncode == 0, (folder / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize("fail", ["nothing", "test", "verify", "book"])
+def test_ci_script_tests_verifies_and_builds_and_stops_at_a_failure(root, tmp_path, fail):
+    passed, made = run_ci(root, tmp_path, fail)
+    steps = [target for target in made if not target.startswith(".venv")]
+    expected = ["test", "verify", "book"]
+    assert steps == expected[: expected.index(fail) + 1 if fail in expected else None]
+    assert passed == (fail == "nothing")
 
 
 def test_ci_workflow_runs_the_ci_script_on_the_oldest_and_the_newest_python(root, project):
@@ -140,10 +194,38 @@ def test_ci_workflow_runs_the_ci_script_on_the_oldest_and_the_newest_python(root
 def test_weekly_workflow_takes_newest_dependencies_and_reports_failure(root):
     flow = workflow(root, "weekly.yml")
     assert flow["on"]["schedule"]
-    assert 'python -m pip install -U -e ".[book,run,test]"' in commands(flow)
-    assert "jepa verify" in commands(flow)
-    assert not any("requirements.lock" in c or "make" in c for c in commands(flow))
-    assert [s for s in steps(flow) if s.get("if") == "failure()"]
+    newest = [step["run"] for step in flow["jobs"]["newest"]["steps"] if "run" in step]
+    assert 'python -m pip install -U -e ".[book,run,test]"' in newest
+    assert "jepa verify" in newest
+    assert not any("requirements.lock" in c or "make" in c for c in newest)
+    report = flow["jobs"].pop("report")
+    assert report["if"] == "failure()"
+    assert set(report["needs"]) == set(flow["jobs"])  # no job fails unseen
+
+
+def test_weekly_workflow_breaks_functions_of_every_room(root):
+    job = workflow(root, "weekly.yml")["jobs"]["mutants"]
+    rooms = {path.parent.name for path in (root / "jepa_utils").glob("*/__init__.py")}
+    assert set(job["strategy"]["matrix"]["room"]) == rooms
+    (command,) = [step["run"] for step in job["steps"] if "mutate" in step.get("run", "")]
+    assert "tests/mutate.py ${{ matrix.room }}" in command
+
+
+def test_hooks_lay_the_lines_as_make_test_wants_them(root):
+    """The ruff of the lock, so that a commit that the hooks let pass is not refused later."""
+    repos = yaml.safe_load((root / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = {hook["entry"].split()[1]: hook for repo in repos for hook in repo["hooks"]}
+    assert set(hooks) == {"check", "format"}
+    for hook in hooks.values():
+        assert hook["entry"].startswith(".venv/bin/ruff ") and hook["language"] == "system"
+        assert {"python", "jupyter"} <= set(hook["types_or"])
+
+
+def test_citation_names_this_version_and_licence(root, project):
+    citation = yaml.safe_load((root / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]["text"]
 
 
 def test_publish_workflow_builds_what_ci_passed_and_gives_the_address(root):

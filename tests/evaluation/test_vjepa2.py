@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from transformers import ViTConfig, ViTModel, VJEPA2Config, VJEPA2Model
 
 from jepa_utils import VJEPA2, cached_tokens, load_vjepa2
-from jepa_utils.models import vjepa2 as backbones
-from jepa_utils.models.vjepa2 import NAME, REVISION, BackboneError
+from jepa_utils.evaluation import vjepa2 as backbones
+from jepa_utils.evaluation.vjepa2 import NAME, REVISION, BackboneError
 
 SIZE, PATCH, D = 32, 4, 48  # a grid of 8 x 8
 TINY = dict(

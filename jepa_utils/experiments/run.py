@@ -1,0 +1,88 @@
+"""The experiments by name: which data each takes, and what its recipes are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jepa_utils.data.load import load_data
+from jepa_utils.data.tokens import load_tokenizer
+from jepa_utils.experiments import captions, cifar10, texts
+
+__all__ = ["EXPERIMENTS", "run_experiments"]
+
+
+def _cifar10(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    loaded = load_data("cifar10", source=source)
+    how["say"](str(loaded.provenance))
+    chosen = {"methods": parts} if parts else {}
+    settings = getattr(cifar10.VisionRecipe, recipe)()
+    cifar10.pretrain_record(settings, loaded, name=recipe, **chosen, **how)
+
+
+def _captions(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    photographs = load_data("flickr8k", source=source)
+    how["say"](str(photographs.provenance))
+    chosen = {"experiments": parts} if parts else {}
+    encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
+    settings = getattr(captions.CaptionRecipe, recipe)()
+    captions.caption_record(settings, photographs, encoder=encoder, name=recipe, **chosen, **how)
+
+
+def _texts(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    settings = getattr(texts.TextRecipe, recipe)()
+    wiki = load_data("wikitext-2", source=source, splits=(settings.train_split, "test"))
+    how["say"](str(wiki.provenance))
+    tokenizer = load_tokenizer(source=source).tokenizer
+    chosen = {"methods": parts} if parts else {}
+    texts.text_record(settings, wiki, tokenizer, name=recipe, **chosen, **how)
+
+
+# What does it, and its recipes, the largest last.
+EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "cifar10": (_cifar10, cifar10.RECIPES),
+    "captions": (_captions, captions.CAPTION_RECIPES),
+    "texts": (_texts, texts.TEXT_RECIPES),
+}
+
+
+def run_experiments(
+    names: Sequence[str], root: Path, *, recipe: str | None = None, **how: Any
+) -> None:
+    """Complete the records of experiments.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `EXPERIMENTS`; ``experiment/part`` does one method or part only.
+    root : Path
+        The book's. Records go to ``results``, those of the recipe "tiny", which are no results, to
+        ``_build/tiny``.
+    recipe : str, optional
+        One of the experiments' recipes; by default the largest.
+    **how
+        "seeds", "devices", "nodes" and "say": see `complete_record` and `fit`.
+
+    Raises
+    ------
+    ValueError
+        If an experiment, a part or a recipe is unknown.
+    """
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        experiment, _, part = name.partition("/")
+        if experiment not in EXPERIMENTS:
+            raise ValueError(f"experiment must be one of {', '.join(EXPERIMENTS)}, got {name!r}")
+        parts.setdefault(experiment, []).extend([part] if part else [])
+    for experiment, chosen in parts.items():
+        do, recipes = EXPERIMENTS[experiment]
+        name = recipe or recipes[-1]
+        if name not in recipes:
+            raise ValueError(
+                f"recipe of {experiment} must be one of {', '.join(recipes)}, got {recipe!r}"
+            )
+        tiny = name == "tiny"
+        folder = root / "_build" / "tiny" if tiny else root / "results"
+        places = dict(folder=folder, checkpoints=root / "checkpoints")
+        do(name, chosen, "sample" if tiny else None, root, **places, **how)
