@@ -1,4 +1,4 @@
-"""Files of the hub's repositories, from the mirror (a folder laid out like the hub) or from the hub, checked.
+"""Files of the hub's repositories, from the mirror (laid out like the hub) or the hub, checked.
 
 Also what every kind of data shares: the errors, the order of the sources, and the test for a
 network."""
@@ -41,7 +41,7 @@ class SampleDataWarning(DataWarning):
 
 
 class PassedOverError(Exception):
-    """One source cannot give the data. The message is shown on published pages: no local path in it."""
+    """One source cannot give the data; the message is published, so no local path in it."""
 
 
 class DamagedError(PassedOverError):
@@ -164,7 +164,8 @@ def first_source(
             if source == "mirror":
                 raise DataUnavailableError(
                     f"{name!r} cannot be had from the mirror: {problem}. Set JEPA_DATA_MIRROR (now "
-                    f"{os.environ.get('JEPA_DATA_MIRROR')!r}) to a folder that holds {wanted}, or use another source"
+                    f"{os.environ.get('JEPA_DATA_MIRROR')!r}) to a folder that holds "
+                    f"{wanted}, or use another source"
                 ) from problem
             if mirror_folder() is not None:
                 warnings.warn(f"{name!r}: mirror passed over: {problem}", DataWarning, stacklevel=3)
@@ -182,8 +183,10 @@ def first_source(
 def warn_of_sample(name: str, reasons: Sequence[str]) -> None:
     """Warn loudly, at the caller's caller, that the sample stands in for the data."""
     warnings.warn(
-        f"{name!r}: NOT THE REAL DATA. A small generated sample stands in, because {'; '.join(reasons)}. Numbers "
-        f"made with it are no results. For the real data connect to the network or set JEPA_DATA_MIRROR",
+        f"{name!r}: NOT THE REAL DATA. A small generated sample stands in, because "
+        f"{'; '.join(reasons)}. Numbers "
+        "made with it are no results. For the real data connect to the network or set "
+        "JEPA_DATA_MIRROR",
         SampleDataWarning,
         stacklevel=3,
     )
@@ -198,7 +201,8 @@ def sample_note(reasons: Sequence[str]) -> str:
 def no_hub(name: str, url: str, problem: Exception) -> str:
     """Return the error message for data that the hub cannot give."""
     return (
-        f"{name!r} cannot be had from the hub: {problem}. Check the network (and HTTPS_PROXY, where there is a proxy) "
+        f"{name!r} cannot be had from the hub: {problem}. Check the network (and "
+        "HTTPS_PROXY, where there is a proxy) "
         f"for {url}, or use another source"
     )
 
@@ -288,12 +292,12 @@ def mirror_files(wanted: Wanted) -> dict[str, list[CheckedFile]]:
 
 
 def endpoint() -> str:
-    """Return the hub's address; the environment variable ``HF_ENDPOINT`` changes it, as for the hub's library."""
+    """Return the hub's address; ``HF_ENDPOINT`` changes it, as for the hub's library."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def find_in_cache(wanted: Wanted, folder: Path) -> dict[str, list[CheckedFile]] | None:
-    """Find and check files in the cache, by group, damaged ones among them; None if they are not all there."""
+    """Find and check files in the cache, by group; None if they are not all there."""
     try:
         snapshot = _snapshot(wanted, folder, local_files_only=True)
         found = wanted.find(snapshot)
@@ -303,7 +307,7 @@ def find_in_cache(wanted: Wanted, folder: Path) -> dict[str, list[CheckedFile]] 
 
 
 def cached_files(wanted: Wanted, folder: Path) -> dict[str, list[CheckedFile]] | None:
-    """Return the files in the cache, by group; None if they are not all there, a damaged one raises."""
+    """Return the files in the cache, by group; None if one is missing, a damaged one raises."""
     found = find_in_cache(wanted, folder)
     return found and _undamaged(found)
 
@@ -399,7 +403,7 @@ def _snapshot(wanted: Wanted, folder: Path, **options: bool) -> Path:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the hub's library from printing: its bars and its messages, which show local paths, would stay on the page."""
+    """Keep the hub's library from printing: bars, and messages that show local paths."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -420,7 +424,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_cached(snapshot: Path, found: dict[str, list[str]]) -> dict[str, list[CheckedFile]]:
-    """Compare cached files with the names of their blobs: the sha256, or for small files git's checksum.
+    """Compare cached files with the names of their blobs: the sha256, or git's checksum.
 
     Where the system has no links the library keeps no such names, and there is nothing to compare
     with."""

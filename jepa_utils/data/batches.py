@@ -178,7 +178,7 @@ class SpanDataModule(_Batches):
     def batches(
         self, epoch: int, *, rank: int = 0, world_size: int = 1
     ) -> Iterator[tuple[tuple[Tensor, Tensor], ...]]:
-        """The batches of an epoch: ``((ids, context), (ids, target))``, ids (B, L) and masks of bool (B, L).
+        """The batches of an epoch: ``((ids, context), (ids, target))``, all (B, L).
 
         Parameters
         ----------
@@ -314,7 +314,8 @@ class CaptionDataModule(_Batches):
                 and len(words[0]) == len(tokens)
             ):
                 raise ValueError(
-                    f"{name} must be ids and visible of one shape ({len(tokens)}, C, L), got {tuple(words[0].shape)} and "
+                    f"{name} must be ids and visible of one shape ({len(tokens)}, C, L), "
+                    f"got {tuple(words[0].shape)} and "
                     f"{tuple(words[1].shape)}"
                 )
         if questions is not None and questions[0].shape[1] != captions[0].shape[1]:

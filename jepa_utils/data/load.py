@@ -1,4 +1,4 @@
-"""Where the book's data comes from: a mirror, the hub (the data's public address), or a built-in sample.
+"""Where the book's data comes from: a mirror, the hub (its public address), or a sample.
 
 `load_data` tries the three in that order and returns the data with its provenance. It is never
 silent about the sample, and it never uses a file that is cut short or whose checksum is wrong."""
@@ -146,7 +146,7 @@ class TableSpec:
     splits: tuple[str, ...] = ("train", "validation", "test")
 
     def find(self, root: Path, splits: Sequence[str]) -> dict[str, list[str]]:
-        """Return the files of those splits that are in the repository's folder, by split, shards in order."""
+        """Return the files of those splits that are there, by split, shards in order."""
         found = {}
         for split in splits:
             paths = [root / self.folder / f"{split}.parquet"]
@@ -156,7 +156,8 @@ class TableSpec:
                 number = int(paths[0].name.partition("-of-")[2][:5]) if paths else 0
                 if len(paths) != number:
                     raise PassedOverError(
-                        f"only {len(paths)} of {number} shards of split {split!r} of {self.repo.name}"
+                        f"only {len(paths)} of {number} shards of split {split!r} of "
+                        f"{self.repo.name}"
                     )
             if paths:
                 found[split] = [path.relative_to(root).as_posix() for path in paths]
@@ -174,7 +175,7 @@ class TableSpec:
         return found
 
     def wanted(self, splits: Sequence[str] | None = None, lacking: bool = False) -> Wanted:
-        """Return the wanted files of all or some splits; ``lacking``: some of the splits may be missing."""
+        """Return the wanted files of all or some splits; ``lacking``: some may be missing."""
         splits = splits or self.splits
         find = self.find if lacking else self.find_all
         folder = f"{self.folder}/" if self.folder else ""
@@ -205,7 +206,8 @@ DATASETS: dict[str, TextSpec | TableSpec] = {
         sample=sample_articles,
     ),
     "rotten-tomatoes": TableSpec(
-        what="Sentences of film reviews from Rotten Tomatoes, labelled 0 (negative) or 1 (positive)",
+        what="Sentences of film reviews from Rotten Tomatoes, labelled 0 (negative) or 1 "
+        "(positive)",
         repo=Repo(
             "cornell-movie-review-data/rotten_tomatoes", "aa13bc287fa6fcab6daf52f0dfb9994269ffea28"
         ),
@@ -214,7 +216,8 @@ DATASETS: dict[str, TextSpec | TableSpec] = {
         sample=sample_reviews,
     ),
     "cifar10": TableSpec(
-        what="CIFAR-10: colour photographs of 32 x 32 pixels, labelled with one of ten kinds of things",
+        what="CIFAR-10: colour photographs of 32 x 32 pixels, labelled with one of ten "
+        "kinds of things",
         repo=Repo("uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"),
         folder="plain_text",
         columns={
@@ -225,7 +228,8 @@ DATASETS: dict[str, TextSpec | TableSpec] = {
         splits=("train", "test"),
     ),
     "flickr8k": TableSpec(
-        what="Flickr8k: photographs of people and animals with five captions each, for research use only",
+        what="Flickr8k: photographs of people and animals with five captions each, for "
+        "research use only",
         repo=Repo("jxie/flickr8k", "56f58c967835f7c508d684f36bd7897cca9d7634"),
         folder="data",
         columns={
@@ -553,7 +557,8 @@ def _splits(name: str, spec: TextSpec | TableSpec, splits: Sequence[str] | None)
         return spec.splits
     if isinstance(splits, str) or not splits or not set(splits) <= set(spec.splits):
         raise ValueError(
-            f"splits must be None or a list of some of {', '.join(spec.splits)} for {name!r}; got {splits!r}"
+            f"splits must be None or a list of some of {', '.join(spec.splits)} for "
+            f"{name!r}; got {splits!r}"
         )
     return tuple(split for split in spec.splits if split in splits)
 
@@ -708,7 +713,7 @@ def _plain(problem: Exception) -> str:
 
 # Tables
 def _in_mirror(spec: TextSpec | TableSpec) -> str:
-    """Say what the mirror has of a data set; raises `PassedOverError` if nothing that can be used."""
+    """Say what the mirror has of a data set; `PassedOverError` if nothing that can be used."""
     if isinstance(spec, TextSpec):
         _read_mirror(spec)
         return "in the mirror"
@@ -743,7 +748,8 @@ def _read_tables(spec: TableSpec, files: dict[str, list[CheckedFile]]) -> datase
                 parts.append(table_cast(part, features.arrow_schema))
             except (pyarrow.ArrowException, OSError, KeyError, ValueError, TypeError) as problem:
                 raise PassedOverError(
-                    f"{file.name} of {spec.repo.name} cannot be read as parquet with the columns {', '.join(columns)} "
+                    f"{file.name} of {spec.repo.name} cannot be read as parquet with the "
+                    f"columns {', '.join(columns)} "
                     f"({type(problem).__name__})"
                 ) from problem
         digest = _sha256_of_files([file.sha256 for file in checked])

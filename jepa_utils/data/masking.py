@@ -66,7 +66,8 @@ def random_masks(
     hidden = round(share * patches) if 0 < share < 1 else 0
     if not 0 < hidden < patches:
         raise ValueError(
-            f"share must hide at least one of the {patches} patches of grid = {tuple(grid)} and leave one, got {share}"
+            f"share must hide at least one of the {patches} patches of grid = {tuple(grid)} "
+            f"and leave one, got {share}"
         )
     order = torch.rand(batch, patches, generator=generator, device=_device(generator)).argsort(
         dim=1
@@ -87,7 +88,7 @@ def multiblock_masks(
     min_context: int = 4,
     generator: torch.Generator | None = None,
 ) -> PatchMasks:
-    """Several blocks to predict from one large block that has them cut out: I-JEPA's masks, also for small grids.
+    """Blocks to predict from one large block that has them cut out: I-JEPA's masks.
 
     The size of the target blocks and that of the context block are drawn once per batch, their
     positions for each image, uniformly over all that lie on the grid. Contexts are cut to the
@@ -140,7 +141,8 @@ def multiblock_masks(
     for name, (low, high) in (("target_scale", target_scale), ("context_scale", context_scale)):
         if not 0 < low <= high <= 1:
             raise ValueError(
-                f"{name} must be two shares of the grid, ascending, above 0 and up to 1, got {(low, high)}"
+                f"{name} must be two shares of the grid, ascending, above 0 and up to 1, "
+                f"got {(low, high)}"
             )
     if not 0 < aspect_ratio[0] <= aspect_ratio[1] < math.inf:
         raise ValueError(
@@ -149,8 +151,10 @@ def multiblock_masks(
     largest = _largest_block(height, width, target_scale[1] * patches, aspect_ratio)
     if patches - largest < min_context:
         raise ValueError(
-            f"min_context must be at most {patches - largest}, as target_scale = {tuple(target_scale)} and aspect_ratio = "
-            f"{tuple(aspect_ratio)} allow a target of {largest} of the {patches} patches of grid = {tuple(grid)}, "
+            f"min_context must be at most {patches - largest}, as target_scale = "
+            f"{tuple(target_scale)} and aspect_ratio = "
+            f"{tuple(aspect_ratio)} allow a target of {largest} of the {patches} patches of "
+            f"grid = {tuple(grid)}, "
             f"got {min_context}"
         )
     device = _device(generator)
@@ -252,7 +256,7 @@ def _side(length: float, longest: int) -> int:
 
 
 def _largest_block(height: int, width: int, area: float, aspect_ratio: tuple[float, float]) -> int:
-    """Most patches of a block of up to this area: for each height, the width at the least aspect ratio that rounds to it."""
+    """Most patches of a block of up to this area: the widest for each height."""
     lowest, highest = (math.sqrt(area * aspect) for aspect in aspect_ratio)
     slack = 1e-9  # a side on the border between two whole numbers may be rounded either way
     heights = range(_side(lowest, height), _side(highest + slack, height) + 1)

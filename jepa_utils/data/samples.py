@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 _CLASSES = {
-    "character names": "aldric bettany corvane dellis edrin fenwick galia harrow isolde jarrah kelda lorcan "
+    "character names": "aldric bettany corvane dellis edrin fenwick galia harrow isolde "
+    "jarrah kelda lorcan "
     "mirabel nerys osmund perrin quilla rosmer sabine torvald",
     "personal pronouns": "i thou he she we you they me thee him us them",
     "possessives": "my thy his our your their",
@@ -23,12 +24,16 @@ _CLASSES = {
     "question words": "what when where why how wherefore",
     "prepositions": "of with from by upon under among beyond against near",
     "interjections": "o alas fie hark lo nay",
-    "adjectives": "old young gentle cruel bright heavy golden bitter faithful proud weary silent brave pale secret "
+    "adjectives": "old young gentle cruel bright heavy golden bitter faithful proud weary "
+    "silent brave pale secret "
     "noble",
     "sea nouns": "ships waves sails harbours oars gulls storms anchors pilots tides islands rocks",
-    "war nouns": "swords banners armies drums wounds soldiers castles horses arrows shields battles walls",
-    "garden nouns": "roses orchards bees fountains thorns lilies hedges apples sparrows seeds willows paths",
-    "feast nouns": "cups songs dancers fiddles candles jests tables loaves guests masks platters wines",
+    "war nouns": "swords banners armies drums wounds soldiers castles horses arrows shields "
+    "battles walls",
+    "garden nouns": "roses orchards bees fountains thorns lilies hedges apples sparrows "
+    "seeds willows paths",
+    "feast nouns": "cups songs dancers fiddles candles jests tables loaves guests masks "
+    "platters wines",
     "sea verbs": "sail drown steer row launch moor",
     "war verbs": "besiege strike conquer defend wound capture",
     "garden verbs": "plant gather water prune pluck tend",
@@ -43,14 +48,19 @@ _SENTENCES = [
     "{subject} {modal verbs} {topic verb} {possessives} {adjectives} {topic noun} .",
     "{subject} {modal verbs} {topic verb} {numbers} {topic noun} {prepositions} the {topic noun} .",
     "{question words} {modal verbs} {subject} {topic verb} the {adjectives} {topic noun} ?",
-    "the {adjectives} {topic noun} {prepositions} {possessives} {topic noun} {modal verbs} {topic verb} {object} .",
+    "the {adjectives} {topic noun} {prepositions} {possessives} {topic noun} {modal verbs} "
+    "{topic verb} {object} .",
     "{interjections} , {possessives} {kinship} {modal verbs} {topic verb} {object} {prepositions} "
     "{numbers} {topic noun} !",
-    "{interjections} , good {character names} , {question words} {modal verbs} {subject} {topic verb} {object} ?",
-    "{possessives} {adjectives} {kinship} {character names} {modal verbs} {topic verb} {possessives} {topic noun} .",
-    "the {titles of rank} {prepositions} the {topic noun} {modal verbs} {topic verb} {object} , {character names} .",
+    "{interjections} , good {character names} , {question words} {modal verbs} {subject} "
+    "{topic verb} {object} ?",
+    "{possessives} {adjectives} {kinship} {character names} {modal verbs} {topic verb} "
+    "{possessives} {topic noun} .",
+    "the {titles of rank} {prepositions} the {topic noun} {modal verbs} {topic verb} "
+    "{object} , {character names} .",
     "{subject} {modal verbs} {topic verb} {object} and {object} , {adjectives} {character names} .",
-    "{numbers} {topic noun} and {numbers} {adjectives} {topic noun} {modal verbs} {topic verb} the {titles of rank} .",
+    "{numbers} {topic noun} and {numbers} {adjectives} {topic noun} {modal verbs} {topic "
+    "verb} the {titles of rank} .",
 ]
 
 
@@ -128,49 +138,60 @@ def sample_shakespeare(
 # Of each topic the nouns, the verbs in the past, and the adjectives.
 _ARTICLE_TOPICS = {
     "music": (
-        "album song chorus guitar melody singer concert rhythm drummer lyric recording tour studio orchestra violin",
+        "album song chorus guitar melody singer concert rhythm drummer lyric recording tour "
+        "studio orchestra violin",
         "recorded performed released composed rehearsed produced",
         "acoustic melodic popular orchestral lyrical",
     ),
     "warships": (
-        "battleship turret cruiser gun armour convoy torpedo admiral deck boiler squadron destroyer fleet magazine hull",
+        "battleship turret cruiser gun armour convoy torpedo admiral deck boiler squadron "
+        "destroyer fleet magazine hull",
         "sank shelled escorted torpedoed repaired launched",
         "armoured naval obsolete forward twin",
     ),
     "birds": (
-        "nest egg feather wing beak plumage species flock chick forest insect song claw wetland predator",
+        "nest egg feather wing beak plumage species flock chick forest insect song claw "
+        "wetland predator",
         "hatched fed incubated guarded hunted observed",
         "nocturnal migratory brown spotted juvenile",
     ),
     "railways": (
-        "locomotive station track tunnel carriage platform signal timetable bridge engineer junction "
+        "locomotive station track tunnel carriage platform signal timetable bridge engineer "
+        "junction "
         "freight depot line viaduct",
         "electrified extended opened reopened surveyed operated",
         "steam elevated suburban northern narrow",
     ),
     "football": (
-        "goal midfielder season league stadium coach penalty match club striker cup defender supporter transfer referee",
+        "goal midfielder season league stadium coach penalty match club striker cup "
+        "defender supporter transfer referee",
         "scored coached signed defeated substituted tackled",
         "unbeaten offensive regular professional injured",
     ),
     "volcanoes": (
-        "eruption crater lava ash magma cone glacier summit vent basalt earthquake caldera slope gas geologist",
+        "eruption crater lava ash magma cone glacier summit vent basalt earthquake caldera "
+        "slope gas geologist",
         "erupted buried mapped dated monitored sampled",
         "volcanic explosive dormant andesitic molten",
     ),
     "castles": (
-        "tower keep moat gatehouse siege wall earl garrison chapel courtyard dungeon battlement baron hall rampart",
+        "tower keep moat gatehouse siege wall earl garrison chapel courtyard dungeon "
+        "battlement baron hall rampart",
         "fortified besieged inherited demolished granted restored",
         "medieval ruined royal stone defensive",
     ),
     "storms": (
-        "hurricane wind rainfall flood coast forecast depression evacuation surge landfall shelter warning cloud "
+        "hurricane wind rainfall flood coast forecast depression evacuation surge landfall "
+        "shelter warning cloud "
         "pressure island",
         "flooded weakened intensified struck evacuated damaged",
         "tropical severe subtropical convective coastal",
     ),
 }
-_SYLLABLES = "bar cal den dor el fen gor hal ish jor kel lan mir nor os per quil ran sel tor ul var wen yor zan".split()
+_SYLLABLES = (
+    "bar cal den dor el fen gor hal ish jor kel lan mir nor os per quil ran sel tor ul var wen "
+    "yor zan"
+).split()
 
 # "title", "person" and "place" are names of the article's own; "noun", "verb" and "adjective" are
 # of its topic.
@@ -178,9 +199,11 @@ _ARTICLE_SENTENCES = [
     "In {year} , {person} {verb} the {adjective} {noun} of {place} .",
     "The {noun} of {title} was {verb} by {person} after the {adjective} {noun} .",
     "{title} is known for its {adjective} {noun} and for the {noun} near {place} .",
-    "The {adjective} {noun} , which {person} had {verb} in {year} , was larger than the {noun} at {place} .",
+    "The {adjective} {noun} , which {person} had {verb} in {year} , was larger than the "
+    "{noun} at {place} .",
     "{person} wrote that the {noun} and the {noun} of {title} were {adjective} .",
-    "By {year} the {noun} at {place} had been {verb} , and {number} of the {noun} records were lost .",
+    "By {year} the {noun} at {place} had been {verb} , and {number} of the {noun} records "
+    "were lost .",
     "Both the {noun} and the {adjective} {noun} were {verb} within {number} days .",
     "According to {person} , the {noun} {verb} the {noun} before {title} was {verb} .",
     "A {adjective} {noun} was later {verb} at {place} , where {person} kept the {noun} .",
@@ -249,7 +272,7 @@ def sample_articles(
 
         def paragraph() -> str:
             sentences = rng.choices(patterns, k=rng.randint(3, 5))
-            return f" {' '.join(rng.choice(slots.get(part, [part])) for sentence in sentences for part in sentence)} \n"
+            return f" {' '.join(rng.choice(slots.get(part, [part])) for sentence in sentences for part in sentence)} \n"  # noqa: E501
 
         lines = ["", f" = {title} = \n"]
         for number, section in enumerate(_SECTIONS):
@@ -266,9 +289,11 @@ def sample_articles(
 
 
 _CUES = {
-    "neg": "dull tired flat clumsy shallow bland predictable tedious awkward lifeless pointless stale messy lazy "
+    "neg": "dull tired flat clumsy shallow bland predictable tedious awkward lifeless "
+    "pointless stale messy lazy "
     "forgettable annoying hollow muddled sloppy grating",
-    "pos": "moving funny fresh clever warm gripping graceful rich tender sharp lively honest inventive charming "
+    "pos": "moving funny fresh clever warm gripping graceful rich tender sharp lively "
+    "honest inventive charming "
     "delightful absorbing witty dazzling subtle powerful",
 }
 _REVIEW_WORDS = {
@@ -447,8 +472,8 @@ _PHOTO_WORDS = {
     },
 }
 _PHOTO_COLOURS = {
-    "red": (215, 30, 30), "orange": (245, 140, 20), "yellow": (235, 220, 40), "green": (30, 150, 50),
-    "turquoise": (40, 205, 190), "blue": (40, 70, 225), "purple": (125, 30, 170), "pink": (250, 130, 195),
+    "red": (215, 30, 30), "orange": (245, 140, 20), "yellow": (235, 220, 40), "green": (30, 150, 50),  # noqa: E501
+    "turquoise": (40, 205, 190), "blue": (40, 70, 225), "purple": (125, 30, 170), "pink": (250, 130, 195),  # noqa: E501
     "black": (20, 20, 20), "grey": (125, 125, 125), "white": (240, 240, 240),
 }  # fmt: skip
 _PHOTO_PLACES = {
@@ -550,7 +575,7 @@ def _picture_files(
     colour: np.ndarray,
     background: np.ndarray,
 ) -> list[dict]:
-    """Pictures of one shape each on a shaded background with noise, as the cells of a column of image files."""
+    """Pictures of one shape each on a shaded background with noise, as image files."""
     cover = _covers(rng, labels, centre, size)[..., None]
     pixels = _smooth(rng, len(labels)) + background[:, None, None]
     pixels = pixels + cover * (colour[:, None, None] - pixels)
@@ -560,7 +585,7 @@ def _picture_files(
 
 
 def _smooth(rng: np.random.Generator, number: int) -> np.ndarray:
-    """Shading (number, 32, 32, 3), by at most 40: random values on 4 x 4 points, straight lines between."""
+    """Shading (number, 32, 32, 3), by at most 40: 4 x 4 random values, lines between."""
     points = rng.uniform(-40, 40, (number, 4, 4, 3))
     place = np.arange(32) * (3 / 31)
     low = np.minimum(place.astype(int), 2)
@@ -572,7 +597,7 @@ def _smooth(rng: np.random.Generator, number: int) -> np.ndarray:
 def _covers(
     rng: np.random.Generator, labels: np.ndarray, centre: np.ndarray, size: np.ndarray
 ) -> np.ndarray:
-    """How much of each pixel (number, 32, 32) the shape covers, from the pixel's distance to the shape's border."""
+    """How much of each pixel (number, 32, 32) the shape covers, by its distance to the border."""
     cover = np.empty((len(labels), 32, 32))
     ways = rng.integers(0, 4, len(labels))  # of stripes and pairs
     for label, shape in enumerate(_SHAPES):
@@ -587,7 +612,7 @@ def _covers(
 def _distance(
     shape: str, x: np.ndarray, y: np.ndarray, r: np.ndarray, way: np.ndarray
 ) -> np.ndarray:
-    """Distance of points from the border of a shape of half extent r, in pixels; negative inside."""
+    """Distance of points from a shape's border, in pixels; negative inside. Half extent r."""
     middle = np.sqrt(x * x + y * y)
     box = np.maximum(abs(x), abs(y)) - r
 

@@ -135,7 +135,8 @@ def scenes(number: int, *, split: str = "train", image_size: int = 32, seed: int
     repeat = split == "train"
     if number > len(contents) and not repeat:
         raise ValueError(
-            f"number must be at most {len(contents)}, the distinct contents of split {split!r}, got {number}"
+            f"number must be at most {len(contents)}, the distinct contents of split "
+            f"{split!r}, got {number}"
         )
     rng = np.random.default_rng(seed)
     attributes = contents[rng.choice(len(contents), number, replace=repeat)]
@@ -170,7 +171,8 @@ def scene_caption(attributes: Tensor) -> str:
     """
     if attributes.shape != (len(ATTRIBUTES),) or attributes.is_floating_point():
         raise ValueError(
-            f"attributes must be whole numbers of shape (7,), got {attributes.dtype} of {tuple(attributes.shape)}"
+            f"attributes must be whole numbers of shape (7,), got {attributes.dtype} of "
+            f"{tuple(attributes.shape)}"
         )
     row = attributes.tolist()
     for name, values, value in zip(ATTRIBUTES, _VALUES, row, strict=True):
@@ -220,7 +222,7 @@ def altered_captions(world: Scenes, attribute: str, *, seed: int = 0) -> list[st
 
 
 def scene_contents(attributes: Tensor) -> Tensor:
-    """A number for what each scene shows: equal for scenes with the same two objects in the same relation.
+    """A number for what each scene shows: equal for the same two objects in the same relation.
 
     No matter which object a caption names first: "A left of B" and "B right of A" are one content.
 
@@ -323,7 +325,7 @@ def _pictures(rng: np.random.Generator, attributes: np.ndarray, side: int) -> np
 def _centres(
     rng: np.random.Generator, relation: np.ndarray, extent: np.ndarray, side: int
 ) -> np.ndarray:
-    """Centres (number, 2 objects, x and y) in pixels from the upper left corner: an offset, and a place where both fit."""
+    """Centres (number, 2 objects, x and y) in pixels from the upper left: where both fit."""
     first, second = extent[:, :1], extent[:, 1:]
     both = extent.sum(axis=1)
     along = rng.uniform(both + _GAP * side, (1 - 2 * _MARGIN) * side - both)
@@ -341,7 +343,7 @@ def _centres(
 
 
 def _distance(shape: str, x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Distance of points from the border of a shape of half extent r, in pixels; negative inside."""
+    """Distance of points from a shape's border, in pixels; negative inside. Half extent r."""
     middle = np.sqrt(x * x + y * y)
     box = np.maximum(abs(x), abs(y))
     match shape:

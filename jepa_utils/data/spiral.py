@@ -1,4 +1,4 @@
-"""A spiral in disguise: one hidden number per point, a curve in the plane, lifted into many dimensions with noise."""
+"""A spiral in disguise: one hidden number per point, a curve, lifted into many dimensions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def spiral(
     seed: int = 0,
     lift_seed: int = 0,
 ) -> Spiral:
-    """Draw points from the spiral ``(t cos t, t sin t)``, t even between two angles, and hide them in a larger space.
+    """Draw points from the spiral ``(t cos t, t sin t)``, and hide them in a larger space.
 
     Parameters
     ----------
@@ -92,14 +92,14 @@ def spiral(
 
 
 def _spread(start: float, stop: float) -> float:
-    """Standard deviation per axis of the unscaled spiral: half its mean squared distance from the centre, and the root."""
+    """Standard deviation per axis of the unscaled spiral."""
     t = torch.linspace(start, stop, 10_001, dtype=torch.float64)
     curve = torch.stack([t * t.cos(), t * t.sin()], dim=1)
     return float((curve - curve.mean(dim=0)).square().sum(dim=1).mean().div(2).sqrt())
 
 
 def curve_neighbours(t: Tensor, *, width: float, count: int = 16, seed: int = 0) -> Tensor:
-    """Partners along the curve: for each point, some whose hidden number differs by at most `width`.
+    """Partners along the curve: for each point, some whose t differs by at most `width`.
 
     This needs the hidden number, as a record of who came after whom would give it;
     `space_neighbours` does without.
@@ -139,7 +139,8 @@ def curve_neighbours(t: Tensor, *, width: float, count: int = 16, seed: int = 0)
     others = high - low - 1
     if (others == 0).any():
         raise ValueError(
-            f"width must reach another point from every point, got {width}: {int((others == 0).sum())} have none"
+            f"width must reach another point from every point, got {width}: "
+            f"{int((others == 0).sum())} have none"
         )
     u = torch.rand(len(t), count, generator=torch.Generator().manual_seed(seed))
     pick = low[:, None] + (u * others[:, None]).long().clamp(max=others[:, None] - 1)
@@ -171,7 +172,8 @@ def space_neighbours(points: Tensor, *, count: int = 16) -> Tensor:
     """
     if points.dim() != 2 or not 1 <= count < len(points):
         raise ValueError(
-            f"points must have shape (N, D) with N above count, got {tuple(points.shape)} and count={count}"
+            f"points must have shape (N, D) with N above count, got {tuple(points.shape)} "
+            f"and count={count}"
         )
     search = NearestNeighbors(n_neighbors=count).fit(points.detach().cpu().numpy())
     return torch.from_numpy(

@@ -52,7 +52,7 @@ STREAMS: dict[str, StreamSpec] = {
 def stream_data(
     name: str, *, rank: int = 0, world_size: int = 1, source: str | None = None
 ) -> datasets.IterableDataset:
-    """Read a data set that is too large to load, row by row, from the mirror or else over the network.
+    """Read a data set that is too large to load, row by row, from mirror or network.
 
     Shards are opened one after the other as the rows are asked for, and only a part of one is in
     memory. The shards of a mirror are not compared with their checksums, which would mean reading
@@ -106,7 +106,8 @@ def stream_data(
     )
     if shards is None:
         raise DataUnavailableError(
-            f"{name!r} cannot be had: {'; '.join(reasons)}. It has no sample: connect to the network or set "
+            f"{name!r} cannot be had: {'; '.join(reasons)}. It has no sample: connect to "
+            "the network or set "
             f"JEPA_DATA_MIRROR to a folder that holds {spec.repo.name}/{spec.folder}"
         )
     from datasets import Features, Value

@@ -249,7 +249,8 @@ def stream_chunks(
     """
     if length < 1 or batch_size < 1:
         raise ValueError(
-            f"length and batch_size must be at least 1, got length={length}, batch_size={batch_size}"
+            f"length and batch_size must be at least 1, got length={length}, "
+            f"batch_size={batch_size}"
         )
     filled = iter(line for line in lines if line.strip())
     waiting: list[int] = []
@@ -315,7 +316,8 @@ def span_mask(cuts: Tensor, length: int) -> Tensor:
     """
     if cuts.numel() and not 1 <= int(cuts.min()) <= int(cuts.max()) < length:
         raise ValueError(
-            f"cuts must lie between 1 and length - 1 = {length - 1}, got {int(cuts.min())} to {int(cuts.max())}"
+            f"cuts must lie between 1 and length - 1 = {length - 1}, got {int(cuts.min())} "
+            f"to {int(cuts.max())}"
         )
     return torch.arange(length, device=cuts.device) >= cuts.unsqueeze(1)
 
@@ -341,7 +343,7 @@ CLASS_TEMPLATES = (
 def class_captions(
     names: Sequence[str], templates: Sequence[str] = CLASS_TEMPLATES
 ) -> list[list[str]]:
-    """Captions for the names of classes, to classify images by the nearest caption (zero-shot, Radford et al., 2021).
+    """Captions for the names of classes, to classify images by the nearest caption (zero-shot).
 
     Parameters
     ----------
@@ -421,7 +423,7 @@ class CaptionTokenizer:
     def from_captions(
         cls, captions: Sequence[str], *, min_count: int = 1, max_length: int = 32
     ) -> CaptionTokenizer:
-        """Build a tokenizer of the words that occur at least ``min_count`` times in the captions, which are for training.
+        """Build a tokenizer of the words that occur at least ``min_count`` times in captions.
 
         Raises
         ------
@@ -434,7 +436,7 @@ class CaptionTokenizer:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The word of each id; ``<unk>``, which stands for all others, first, then by falling count."""
+        """The word of each id; first ``<unk>``, for all others, then by falling count."""
         return self.vocabulary.words
 
     def __len__(self) -> int:
@@ -459,6 +461,7 @@ def _tokens(captions: Sequence[str]) -> list[list[str]]:
         tokens.append(tokenize(caption) if isinstance(caption, str) else [])
         if not tokens[-1]:
             raise ValueError(
-                f"captions must be strings with at least one word, got {caption!r} as captions[{row}]"
+                f"captions must be strings with at least one word, got {caption!r} as "
+                f"captions[{row}]"
             )
     return tokens

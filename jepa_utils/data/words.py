@@ -26,8 +26,9 @@ def tokenize(text: str) -> list[str]:
     list of str
         ``"O, thou!"`` gives ``["o", ",", "thou", "!"]``. White space is dropped.
 
-    Source
-    ------
+    References
+
+    ----------
     Czinner (2026), "Preparing The Data": the regular expression is the document's own.
     """
     return re.findall(r"\w+|[^\w\s]", text.lower())
@@ -44,8 +45,9 @@ class Vocabulary:
     counts : tuple of int, length V
         How often each occurs in the corpus; for ``<unk>`` the number of tokens it stands for.
 
-    Source
-    ------ Czinner (2026), "Preparing The Data". The document's text says "below 5", its code keeps
+    References
+    ----------
+    Czinner (2026), "Preparing The Data". The document's text says "below 5", its code keeps
     counts of 25 and more."""
 
     words: tuple[str, ...]
@@ -53,7 +55,7 @@ class Vocabulary:
 
     @classmethod
     def build(cls, tokens: Iterable[str], min_count: int = 25) -> "Vocabulary":
-        """Collect the words that occur at least ``min_count`` times; ties go to the word seen first.
+        """Collect the words that occur at least ``min_count`` times; of ties the first seen.
 
         Raises
         ------
@@ -116,8 +118,9 @@ def adjacent_pairs(ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     ValueError
         If there are fewer than 2 ids.
 
-    Source
-    ------
+    References
+
+    ----------
     Czinner (2026), "Overview".
     """
     context, target = context_windows(ids, 1)
@@ -166,7 +169,7 @@ _NO_NAMES = frozenset(
     painter jeweller merchant sailor sailors boatswain shepherd herald host hostess watch watchman keeper
     gardener tailor executioner widow wife husband mother son daughter man men woman women child
     french english roman romans england france austria
-    """.split()
+    """.split()  # noqa: E501
 )
 _ROMAN_NUMERAL = re.compile(r"[ivxlcdm]+")
 
@@ -247,19 +250,28 @@ def speaker_names(text: str) -> Counter[str]:
 _CLOSED_CLASSES = {
     "personal pronouns": "i me thou thee ye you he him she it we us they them",
     "possessives": "my mine thy thine his its our ours your yours their theirs",
-    "reflexive pronouns": "myself thyself himself herself itself ourselves yourself yourselves themselves",
-    "modal verbs": "shall shalt will wilt should shouldst would wouldst can canst cannot could couldst may mayst might "
+    "reflexive pronouns": "myself thyself himself herself itself ourselves yourself "
+    "yourselves themselves",
+    "modal verbs": "shall shalt will wilt should shouldst would wouldst can canst cannot "
+    "could couldst may mayst might "
     "mightst must",
-    "auxiliary verbs": "am is are was were wert be been hath has have had hast hadst doth does did dost didst",
-    "numbers": "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen eighteen "
+    "auxiliary verbs": "am is are was were wert be been hath has have had hast hadst doth "
+    "does did dost didst",
+    "numbers": "two three four five six seven eight nine ten eleven twelve thirteen "
+    "fourteen fifteen sixteen eighteen "
     "twenty thirty forty fifty sixty eighty hundred thousand",
-    "kinship": "father mother brother sister son daughter uncle aunt cousin nephew niece husband wife grandsire "
+    "kinship": "father mother brother sister son daughter uncle aunt cousin nephew niece "
+    "husband wife grandsire "
     "grandfather grandam kinsman",
-    "titles of rank": "king queen prince princess duke duchess earl lord lady sir countess baron knight cardinal "
+    "titles of rank": "king queen prince princess duke duchess earl lord lady sir countess "
+    "baron knight cardinal "
     "bishop archbishop emperor empress captain",
-    "body parts": "head heart hand hands eye eyes ear ears face tongue tongues lip lips nose foot feet leg legs knee "
-    "knees neck breast bosom cheek cheeks hair brow brows finger fingers shoulder shoulders throat belly teeth beard",
-    "prepositions": "of in with from by at on upon unto into without within against among amongst between betwixt "
+    "body parts": "head heart hand hands eye eyes ear ears face tongue tongues lip lips "
+    "nose foot feet leg legs knee "
+    "knees neck breast bosom cheek cheeks hair brow brows finger fingers shoulder shoulders "
+    "throat belly teeth beard",
+    "prepositions": "of in with from by at on upon unto into without within against among "
+    "amongst between betwixt "
     "under through toward towards beyond beneath above behind beside near",
     "question words": "who whom whose what which when where why how whither whence wherefore",
     "interjections": "o oh alas alack ay nay ho fie ah tut hark lo",

@@ -64,7 +64,7 @@ def true_caption_preferred(
     *,
     seed: int = 0,
 ) -> dict[str, float]:
-    """How often a model scores the true caption of a scene higher than one in which a single thing is wrong.
+    """How often a scene's true caption scores higher than one with a single thing wrong.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a network makes of many inputs, some rows at a time: embeddings and tokens of images, of texts, of photographs."""
+"""What a network makes of many inputs, some rows at a time: embeddings and tokens."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _digest(tensor: Tensor) -> str:
 
 
 def frozen_tokens(encoder: ViT, images: Tensor) -> Tensor:
-    """All tokens of many images, once, in half precision: what is trained on them reads them again and again.
+    """All tokens of many images, in half precision, for what is trained on them.
 
     Parameters
     ----------

@@ -111,8 +111,10 @@ def _from_hub(name: str, revision: str, cache: Path) -> Path:
         return hub_files(name, wanted, cache)["files"][0].path.parent
     except PassedOverError as problem:
         raise BackboneError(
-            f"{name} at revision {revision[:8]} cannot be had: {problem}. Check the network (and HTTPS_PROXY, where there is a "
-            f"proxy) for {endpoint()}/{name}, or give a folder with a copy of {' and '.join(_FILES)} as a Path"
+            f"{name} at revision {revision[:8]} cannot be had: {problem}. Check the network "
+            "(and HTTPS_PROXY, where there is a "
+            f"proxy) for {endpoint()}/{name}, or give a folder with a copy of "
+            f"{' and '.join(_FILES)} as a Path"
         ) from problem
 
 
@@ -127,21 +129,23 @@ def _read(name: str | Path, folder: Path) -> transformers.VJEPA2Model:
     # the library's are of many kinds, with local paths and addresses in their messages
     except Exception as problem:
         raise BackboneError(
-            f"{name} cannot be read ({type(problem).__name__}): config.json or model.safetensors is damaged, or of another network"
+            f"{name} cannot be read ({type(problem).__name__}): config.json or "
+            "model.safetensors is damaged, or of another network"
         ) from problem
     lacking = sorted(
         key for key in report["missing_keys"] if key.startswith("encoder.")
     )  # the library draws them at random
     if lacking:
         raise BackboneError(
-            f"{name} is of another network: it lacks {len(lacking)} of the encoder's weights, {lacking[0]} first"
+            f"{name} is of another network: it lacks {len(lacking)} of the encoder's "
+            f"weights, {lacking[0]} first"
         )
     return model.float()
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep transformers from printing: its bars and its messages, which show local paths, would stay on the page."""
+    """Keep transformers from printing: bars, and messages that show local paths."""
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -194,8 +198,9 @@ class VJEPA2(nn.Module):
     ValueError
         If `model` is another network, or `pool` does not divide its grid.
 
-    Source
-    ------
+    References
+
+    ----------
     Assran et al., V-JEPA 2, arXiv 2506.09985.
     """
 
@@ -230,7 +235,7 @@ class VJEPA2(nn.Module):
         return f"pool={self.pool}, size={c.crop_size}, heads={c.num_attention_heads}"
 
     def clip(self, images: Tensor) -> Tensor:
-        """What the network is shown: squares of its size S, standardised, as T equal frames; arguments as for `forward`.
+        """What the network is shown: squares of its size S, standardised, as T equal frames.
 
         Returns
         -------
