@@ -27,7 +27,6 @@ def tokenize(text: str) -> list[str]:
         ``"O, thou!"`` gives ``["o", ",", "thou", "!"]``. White space is dropped.
 
     References
-
     ----------
     Czinner (2026), "Preparing The Data": the regular expression is the document's own.
     """
@@ -119,7 +118,6 @@ def adjacent_pairs(ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         If there are fewer than 2 ids.
 
     References
-
     ----------
     Czinner (2026), "Overview".
     """

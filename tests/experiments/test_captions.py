@@ -23,7 +23,7 @@ from jepa_utils.experiments.store import RecordError, read_record
 from jepa_utils.models.checkpoints import CheckpointError, load_encoder, load_weights, read_card
 
 RECIPE = replace(
-    CaptionRecipe.smoke(),
+    CaptionRecipe.tiny(),
     scenes=64, gallery=20, scene_width=4, scene_hidden=16, scene_stages=((2, 2e-3, 32), (2, 4e-4, 16)),
     answer_scenes=64, answer_stages=((1, 2e-3, 32), (1, 2e-3, 64)), token_scenes=32,
     temperatures=(0.05, 1.0), batch_sizes=(16, 512), objectives=tuple(OBJECTIVES),
@@ -42,7 +42,6 @@ SETTINGS = {
 def one_thread():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jepa_utils.training.fit.THREADS", 1)
-        patch.setattr(caption_records, "THREADS", 1)
         yield
 
 
@@ -61,7 +60,7 @@ def photographs():
 
 @pytest.fixture(scope="module")
 def encoder(root):
-    return root / "results" / "cifar10_long_ijepa.safetensors"
+    return root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def train(photographs, encoder):
 
     def run(folder, **options):
         said = []
-        given = dict(recipe=RECIPE, photographs=photographs, encoder=encoder, profile="tiny")
+        given = dict(recipe=RECIPE, photographs=photographs, encoder=encoder, name="tiny")
         places = dict(folder=folder / "results", checkpoints=folder / "checkpoints")
         return caption_record(**given | places | options, say=said.append), said
 
@@ -113,7 +112,7 @@ def test_each_experiment_runs_each_of_its_settings(finished):
     assert len(finished.said) == len(runs) and finished.said[0].startswith(
         "scenes, look-alikes, seed 0: seen @1 0."
     )
-    assert finished.record == read_record(finished.folder / "results" / "captions_tiny.json")
+    assert finished.record == read_record(finished.folder / "results" / "captions" / "tiny.json")
     assert list((finished.folder / "checkpoints").iterdir()) == []
 
 
@@ -121,7 +120,7 @@ def test_record_says_all_that_is_needed_to_judge_it(finished, photographs, encod
     record = finished.record
     settings = json.loads(json.dumps(asdict(RECIPE)))
     del settings["num_seeds"]
-    assert record["profile"] == "tiny" and record["settings"] == settings
+    assert record["recipe"] == "tiny" and record["settings"] == settings
     encoder_sum = hashlib.sha256(encoder.read_bytes()).hexdigest()
     assert record["data"] == {"photographs": photographs.provenance.sha256, "encoder": encoder_sum}
     passes = {"scenes": 4, "answers": 2}
@@ -154,7 +153,7 @@ def test_scores_of_each_experiment(finished):
 
 
 def test_networks_for_scenes_come_back_with_their_words(finished, encoder):
-    path = finished.folder / "results" / "captions_tiny_scenes.safetensors"
+    path = finished.folder / "results" / "captions" / "tiny_scenes.safetensors"
     words = read_card(path)["words"]
     tokenizer = CaptionTokenizer(Vocabulary(tuple(words), tuple(words.values())))
     assert tokenizer == CaptionTokenizer.from_captions(scenes(RECIPE.scenes).captions)
@@ -221,13 +220,13 @@ def test_scenes_compete_with_look_alikes_in_stages_that_go_on_from_each_other(fi
 def test_what_is_recorded_is_not_done_again_and_the_rest_is(finished, train, tmp_path):
     again, said = train(finished.folder)
     assert again == finished.record and said == []
-    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "captions").mkdir(parents=True)
     left_out = only(finished.record, "batch size")[1]
     part = {
         **finished.record,
         "runs": [run for run in finished.record["runs"] if run is not left_out],
     }
-    (tmp_path / "results" / "captions_tiny.json").write_text(json.dumps(part))
+    (tmp_path / "results" / "captions" / "tiny.json").write_text(json.dumps(part))
     record, said = train(tmp_path)
     assert len(said) == 1 and record["runs"][:-1] == part["runs"]
     for key in ("experiment", "setting", "scores", "losses"):
@@ -243,11 +242,11 @@ def test_an_interrupted_run_ends_with_the_same_scores_and_weights(
         stages.append(data.batch_size)
         batches = data.batches
 
-        def stop(epoch):
+        def stop(epoch, **part):
             if len(stages) == 2 and epoch == 1:
                 raise KeyboardInterrupt
             drawn.append((data.batch_size, epoch))
-            yield from batches(epoch)
+            yield from batches(epoch, **part)
 
         data.batches = stop
         return real(head, text, data, **how)
@@ -255,7 +254,7 @@ def test_an_interrupted_run_ends_with_the_same_scores_and_weights(
     monkeypatch.setattr(caption_records, "train_pair", until)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         train(tmp_path, experiments=["scenes"])
-    assert not (tmp_path / "results" / "captions_tiny.json").exists()
+    assert not (tmp_path / "results" / "captions" / "tiny.json").exists()
     assert sorted(file.name[-6:] for file in (tmp_path / "checkpoints").iterdir()) == [
         "0.ckpt",
         "1.ckpt",
@@ -266,7 +265,7 @@ def test_an_interrupted_run_ends_with_the_same_scores_and_weights(
     (run,), (whole,) = again["runs"], only(finished.record, "scenes")
     assert run["scores"] == whole["scores"] and run["losses"] == whole["losses"]
     weights = [
-        folder / "results" / "captions_tiny_scenes.safetensors"
+        folder / "results" / "captions" / "tiny_scenes.safetensors"
         for folder in (tmp_path, finished.folder)
     ]
     assert weights[0].read_bytes() == weights[1].read_bytes()
@@ -279,22 +278,18 @@ def test_seeds_give_runs_of_their_own_and_the_first_ones_networks_are_kept(train
     first, second = record["runs"]
     assert (first["seed"], second["seed"]) == (0, 1) and first["losses"] != second["losses"]
     assert (
-        read_card(tmp_path / "results" / "captions_tiny_scenes.safetensors")["losses"]
+        read_card(tmp_path / "results" / "captions" / "tiny_scenes.safetensors")["losses"]
         == first["losses"]
     )
 
 
 def test_other_settings_or_photographs_do_not_overwrite_a_record(finished, train, photographs):
-    path = finished.folder / "results" / "captions_tiny.json"
+    path = finished.folder / "results" / "captions" / "tiny.json"
     before = path.read_text()
-    with pytest.raises(
-        RecordError, match="captions_tiny.json was made with other settings; move it away"
-    ):
+    with pytest.raises(RecordError, match=r"tiny\.json was made with other settings; move it away"):
         train(finished.folder, recipe=replace(RECIPE, gallery=21))
     others = LoadedData(photographs.data, replace(photographs.provenance, sha256="0" * 64))
-    with pytest.raises(
-        RecordError, match="captions_tiny.json was made with other data; move it away"
-    ):
+    with pytest.raises(RecordError, match=r"tiny\.json was made with other data; move it away"):
         train(finished.folder, photographs=others)
     assert path.read_text() == before
 
@@ -304,6 +299,6 @@ def test_what_cannot_be_run(train, tmp_path):
         ValueError, match=r"experiments must be some of scenes, .*objective, got \['magic'\]"
     ):
         train(tmp_path, experiments=["scenes", "magic"])
-    with pytest.raises(CheckpointError, match="none.json is missing"):
+    with pytest.raises(CheckpointError, match=r"none\.json is missing"):
         train(tmp_path, encoder=tmp_path / "none.safetensors")
     assert list(tmp_path.iterdir()) == []
