@@ -186,7 +186,8 @@ class SpanDataModule(_Batches):
             Number of the epoch, from 0. A stream is read on where this is the next one, else it is
             read anew from its start.
         rank, world_size : int
-            This process, and how many share each batch: it gets rows that lie together.
+            This process, and how many share each batch: it gets rows that lie together, or of a
+            stream every `world_size`-th.
 
         Raises
         ------
@@ -213,7 +214,10 @@ class SpanDataModule(_Batches):
                 cuts = torch.tensor([length // 2])
             later = span_mask(cuts, length)
             later = later ^ swap if self.either_side else later
-            target = _part(later.expand(self.batch_size, length), rank, world_size)
+            later = later.expand(self.batch_size, length)
+            # A stream deals its chunks out one by one.
+            dealt = not isinstance(self.chunks, Tensor)
+            target = later[rank::world_size] if dealt else _part(later, rank, world_size)
             yield (ids, ~target), (ids, target)
 
     def _drawn(

@@ -192,7 +192,7 @@ def test_hub_is_second_and_its_cached_copy_needs_no_network(hub, tmp_path, monke
 def test_nothing_is_written_outside_the_cache(hub, mirror, tmp_path):
     """In a process of its own, for the libraries read where their caches are when they are imported."""
     program = (
-        "from jepa_utils.data.sources import load_data\nfrom jepa_utils.data.streams import stream_data\n"
+        "from jepa_utils.data.load import load_data\nfrom jepa_utils.data.streams import stream_data\n"
         "load_data('wikitext-2', source='hub'); load_data('wikitext-2', source='mirror')\n"
         "list(stream_data('fineweb-edu', source='mirror'))\n"
         "import os, huggingface_hub.constants as c; print(c.HF_HUB_DISABLE_TELEMETRY, c.HF_HUB_DISABLE_XET)"

@@ -322,7 +322,7 @@ def test_jitter_does_what_each_word_says():
 def test_half_a_turn_of_hue_is_the_complement(monkeypatch):
     monkeypatch.setattr(
         "jepa_utils.data.images._uniform",
-        lambda images, low, high: images.new_full((len(images),), high),
+        lambda images, low, high, *_: images.new_full((len(images),), high),
     )
     red = torch.tensor([0.7, 0.4, 0.4]).view(1, 3, 1, 1)
     luma = 0.3 * 0.299 + 0.4

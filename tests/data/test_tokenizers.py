@@ -153,7 +153,7 @@ def test_sample(recwarn):
 
 
 def test_sample_is_the_same_in_another_process():
-    program = "from jepa_utils.data.tokenizers import load_tokenizer; print(load_tokenizer(source='sample').provenance.sha256)"
+    program = "from jepa_utils.data.tokens import load_tokenizer; print(load_tokenizer(source='sample').provenance.sha256)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

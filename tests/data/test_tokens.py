@@ -248,7 +248,7 @@ def test_processes_share_each_batch(cut, world_size):
     parts = [epoch(data, 3, rank=rank, world_size=world_size) for rank in range(world_size)]
     for whole, *ours in zip(epoch(data, 3), *parts):
         assert all(part.shape == (6, 8 // world_size, L) for part in ours)
-        assert torch.equal(torch.stack(ours, dim=2).flatten(1, 2), whole)  # (batches, B / R, R, L)
+        assert torch.equal(torch.cat(ours, dim=1), whole)  # (batches, B, L)
 
 
 def test_without_a_trainer_the_loader_gives_epoch_0():
@@ -295,7 +295,7 @@ def test_processes_share_shifted_batches(world_size):
     data = spans(shift=True)
     parts = [epoch(data, 3, rank=rank, world_size=world_size) for rank in range(world_size)]
     for whole, *ours in zip(epoch(data, 3), *parts):
-        assert torch.equal(torch.stack(ours, dim=2).flatten(1, 2), whole)
+        assert torch.equal(torch.cat(ours, dim=1), whole)
 
 
 def streamed(read=None, end=P, **change):
@@ -405,7 +405,9 @@ def test_streams_reject_bad_arguments(change, words):
         streamed(**change)
     with pytest.raises(ValueError, match="chunks_per_epoch=14.*Tensor"):
         spans(chunks_per_epoch=14)
-    with pytest.raises(ValueError, match="world_size.*batch_size = 4.*world_size=3"):
+    with pytest.raises(
+        ValueError, match=r"world_size must divide batch_size = 4 of a stream, got 3"
+    ):
         next(streamed().batches(0, world_size=3))
 
 
@@ -444,9 +446,12 @@ def test_spans_may_be_as_long_as_half_a_chunk():
     assert (context.sum(dim=-1) == 10).all()
 
 
-def test_processes_must_divide_the_batch():
-    with pytest.raises(ValueError, match="world_size.*batch_size = 8.*world_size=3"):
-        next(spans().batches(0, rank=0, world_size=3))
+def test_processes_may_have_uneven_parts_but_none_may_be_empty():
+    parts = [next(spans().batches(0, rank=rank, world_size=3))[0][0] for rank in range(3)]
+    assert [len(part) for part in parts] == [3, 3, 2]
+    assert torch.equal(torch.cat(parts), next(spans().batches(0))[0][0])
+    with pytest.raises(ValueError, match=r"world_size.*batch_size = 8.*world_size=9"):
+        next(spans().batches(0, rank=0, world_size=9))
     for process in (dict(rank=2, world_size=2), dict(world_size=0), dict(rank=-1)):
         with pytest.raises(ValueError, match="rank"):
             next(spans().batches(0, **process))

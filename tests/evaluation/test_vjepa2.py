@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers import ViTConfig, ViTModel, VJEPA2Config, VJEPA2Model
 
 from jepa_utils import VJEPA2, cached_tokens, load_vjepa2
-from jepa_utils.evaluation import vjepa2 as backbones
+from jepa_utils.evaluation import encode
 from jepa_utils.evaluation.vjepa2 import NAME, REVISION, BackboneError
 
 SIZE, PATCH, D = 32, 4, 48  # a grid of 8 x 8
@@ -312,7 +312,7 @@ def test_without_network_the_error_is_quick_and_clear(hub, monkeypatch, way):
 
 def test_offline_by_wish(tmp_path):
     program = (
-        "import time, jepa_utils.data.backbones as b\n"
+        "import time, jepa_utils.evaluation.vjepa2 as b\n"
         "import transformers\n"
         "start = time.monotonic()\n"
         "try: b.load_vjepa2()\n"
@@ -518,11 +518,11 @@ def test_interrupted_writing_leaves_the_old_file(encoder, file, monkeypatch):
     cached_tokens(encoder, pictures(), file, name="quarters")
     before = file.read_bytes()
 
-    def stop(tensors, path, metadata):
+    def stop(tensors, path, metadata=None):
         Path(path).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(backbones, "save_file", stop)
+    monkeypatch.setattr(encode, "save_file", stop)
     with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="other images"):
         cached_tokens(encoder, pictures(seed=1), file, name="quarters")
     assert [path.read_bytes() for path in file.parent.iterdir()] == [before]

@@ -293,7 +293,7 @@ def test_embeddings_of_many_images(pictures):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains(pictures, method):
-    module = VisionRecipe.smoke().training(method)
+    module = VisionRecipe.tiny().training(method)
     history = fit(
         module, ImageDataModule(*pictures, batch_size=32), epochs=1, seed=0, progress=False
     )
@@ -303,13 +303,13 @@ def test_every_method_trains(pictures, method):
 
 def test_recipes_are_what_they_say():
     ema, nothing, with_sigreg = (
-        VisionRecipe.smoke().training(m) for m in ("I-JEPA", "nothing", "SIGReg")
+        VisionRecipe.tiny().training(m) for m in ("I-JEPA", "nothing", "SIGReg")
     )
     assert (ema.target, nothing.target, with_sigreg.target) == ("ema", "encoder", "encoder")
     assert nothing.sigreg_weight == 0 < with_sigreg.sigreg_weight
-    quarter = VisionRecipe.smoke().training("random masks").masks(3, (8, 8))
+    quarter = VisionRecipe.tiny().training("random masks").masks(3, (8, 8))
     assert quarter.targets.shape == (3, 1, 16) and quarter.context.shape == (3, 48)
-    size = 4 * sum(p.numel() for p in VisionRecipe.gpu().encoder().parameters())
+    size = 4 * sum(p.numel() for p in VisionRecipe.full().encoder().parameters())
     assert size < 12e6
     with pytest.raises(ValueError, match="method must be one of I-JEPA, .* got 'magic'"):
         VisionRecipe().training("magic")
@@ -370,7 +370,8 @@ def test_masks_of_the_other_kind_fit_as_well():
 
 def test_every_named_recipe_is_one_and_the_longer_ones_differ_by_their_length_alone():
     assert all(isinstance(getattr(VisionRecipe, name)(), VisionRecipe) for name in RECIPES)
-    laptop, *longer = VisionRecipe.laptop(), VisionRecipe.long(), VisionRecipe.twenty()
+    one, *longer = (getattr(VisionRecipe, name)() for name in RECIPES[1:4])
     for recipe in longer:
-        assert replace(recipe, epochs=laptop.epochs, num_seeds=laptop.num_seeds) == laptop
-    assert laptop.epochs < longer[0].epochs < longer[1].epochs == 20  # the source's
+        assert replace(recipe, epochs=one.epochs, num_seeds=one.num_seeds) == one
+    # The last as many as the source's.
+    assert one.epochs < longer[0].epochs < longer[1].epochs == 20
