@@ -80,6 +80,7 @@ PUBLIC = {
     "experiments.captions": ("CaptionRecipe", "caption_record"),
     "experiments.cifar10": ("VisionRecipe", "pretrain_record"),
     "experiments.store": ("read_record",),
+    "experiments.texts": ("TextRecipe", "text_record"),
     "figures.film": ("show_player",),
     "figures.source": ("show_source",),
     "figures.style": ("figure_style", "plot_dots", "plot_map", "plot_runs", "show_figure"),

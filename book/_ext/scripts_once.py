@@ -1,7 +1,7 @@
 """Sphinx extension: every script once on every page.
 
-Sphinx 7.4 lists scripts that have no file twice where an extension adds them late, as sphinx-thebe does; its ``const`` may
-be declared only once, so every page would log an error.
+Sphinx 7.4 lists scripts that have no file twice where an extension adds them late, as sphinx-thebe
+does; its ``const`` may be declared only once, so every page would log an error.
 """
 
 

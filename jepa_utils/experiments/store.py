@@ -146,6 +146,7 @@ def complete_record(
         outcome = run.do(seed, states)
         entry = {**run.key, "seed": seed, **outcome.entry, **_facts()}
         if _rank():
+            record["runs"].append(entry)
             continue
         record = _open(path, name, head)  # another command may have added to it meanwhile
         if outcome.save is not None and seed == 0:
@@ -227,6 +228,9 @@ def _has(record: dict[str, Any], run: Run, seed: int) -> bool:
 
 
 def _rank() -> int:
+    """Number of this process over all nodes, 0 where it is alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
     return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
 
 

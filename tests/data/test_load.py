@@ -15,9 +15,9 @@ import pooch
 import pytest
 
 from jepa_utils.data import load as sources
+from jepa_utils.data._hub import DataUnavailableError, DataWarning, SampleDataWarning
 from jepa_utils.data.load import DATASETS, Provenance, check_data, fetch_data, list_data, load_data
 from jepa_utils.data.samples import sample_shakespeare
-from jepa_utils.data._hub import DataUnavailableError, DataWarning, SampleDataWarning
 
 BODY = (
     "\ufeffThe Project Gutenberg eBook\r\nMost recently updated: May 1, 2025\r\n\r\nROMEO.\r\nSoft, Juliet.\r\n"

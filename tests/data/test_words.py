@@ -1,5 +1,6 @@
 """Tokens, vocabulary, pairs, word classes, and the generated play."""
 
+import itertools
 import os
 import random
 from collections import Counter
@@ -250,11 +251,7 @@ def test_neighbours_tell_the_class_in_the_sample(sample):
     )
 
     def share_after(name: str, kind: set[str]) -> float:
-        after = [
-            word
-            for before, word in zip(tokens, tokens[1:], strict=False)
-            if before in classes[name]
-        ]
+        after = [word for before, word in itertools.pairwise(tokens) if before in classes[name]]
         return sum(word in kind for word in after) / len(after)
 
     for name, kind in (("modal verbs", verbs), ("numbers", nouns)):

@@ -33,14 +33,15 @@ def run(tmp_path_factory):
     for name in bench.BOUNDS:
         bounds[name] = (0,) if name.startswith("times") else (1e9,)
     bounds[MISSED] = (1e9,)
-    with pytest.MonkeyPatch.context() as patch, bench.Console().capture():
+    with pytest.MonkeyPatch.context() as patch:
         printed = bench.Console(record=True, width=250)
         patch.setattr(bench, "Console", lambda: printed)
         patch.setattr(bench, "SHAPES", [(64, 4, 8)])
         patch.setattr(bench, "BOUNDS", bounds)
         patch.setattr(bench, "COMPILED", ("labels",))
         patch.setattr(bench, "RECIPE", bench.VisionRecipe.tiny)
-        patch.setattr(torch.nn.Module, "compile", compiled.append)  # it takes half a minute
+        # It takes half a minute.
+        patch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
         held = bench.run_benchmark(output, pairs=3)
     written = json.loads(output.read_text())
     return SimpleNamespace(

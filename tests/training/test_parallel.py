@@ -142,8 +142,8 @@ TRAININGS = {
 }
 
 
-def train(name, devices, **options):
-    torch.manual_seed(0)
+def train(name, devices, rank=0, **options):
+    torch.manual_seed(rank)  # rank 0's weights must win
     module, history = TRAININGS[name](devices, **options)
     # A vector added to all keys changes nothing: Adam follows the rounding.
     state = {k: v for k, v in module.state_dict().items() if not k.endswith("in_proj_bias")}
@@ -157,8 +157,8 @@ def work(folder, rank):
     torch.set_default_dtype(torch.float64)
     shares, group_of = set(), jepa.batch_group
     jepa.batch_group = lambda *rows: [group := group_of(*rows), shares.add(group.counts)][0]
-    found = {"shares": shares} | {name: train(name, 2) for name in TRAININGS}
-    resumed = train("texts", 2, checkpoint=folder / "run.ckpt", stops=(1,))
+    found = {"shares": shares} | {name: train(name, 2, rank) for name in TRAININGS}
+    resumed = train("texts", 2, rank, checkpoint=folder / "run.ckpt", stops=(1,))
     return found | {"texts, resumed": resumed}
 
 

@@ -51,11 +51,10 @@ def test_loss_is_prediction_plus_weighted_regulariser():
     prediction = ((h_x @ module.predictor.weight.T + module.predictor.bias - h_y) ** 2).mean()
     assert torch.allclose(losses["prediction"], prediction)
     assert torch.allclose(losses["loss"], prediction + 0.5 * sigreg(h_x, directions=directions))
-    losses["loss"].backward()
     # no stop-gradient: words that are only targets learn too
-    only_targets = set(y.tolist()) - set(x.tolist())
-    if only_targets:
-        assert module.context_encoder.weight.grad[list(only_targets)].abs().sum() > 0
+    module.training_step((torch.tensor([1, 2, 1]), torch.tensor([2, 3, 4])), 0)["loss"].backward()
+    learned = module.context_encoder.weight.grad.abs().sum(dim=1) > 0
+    assert learned.nonzero().flatten().tolist() == [1, 2, 3, 4]
 
 
 def test_the_regulariser_sees_the_embeddings_it_is_told_to():
@@ -152,13 +151,13 @@ def test_resumes_after_a_kill_to_the_same_weights(tmp_path):
 def test_bad_arguments():
     with pytest.raises(ValueError, match="epochs"):
         fit(make(), data(), epochs=0, seed=0)
-    with pytest.raises(ValueError, match="run.pt"):
+    with pytest.raises(ValueError, match=r"run.pt"):
         fit(make(), data(), epochs=1, seed=0, checkpoint="run.pt")
     with pytest.raises(ValueError, match="weight"):
         make(weight=-1)
     with pytest.raises(ValueError, match="weight"):
         JEPA(nn.Embedding(5, 2), nn.Linear(2, 2), weight=1.0)
-    with pytest.raises(ValueError, match="regularize.*neither"):
+    with pytest.raises(ValueError, match=r"regularize.*neither"):
         JEPA(nn.Embedding(5, 2), nn.Linear(2, 2), regularize="neither")
     with pytest.raises(ValueError, match="learning_rate"):
         JEPA(nn.Embedding(5, 2), nn.Linear(2, 2), learning_rate=0)
@@ -284,7 +283,7 @@ def test_moving_average_gets_no_gradient_and_is_not_optimised():
 def test_no_regulariser_where_no_gradient_comes(make_module):
     change = dict(regularizer=SIGReg(num_slices=8), regularize="target")
     stop = {} if make_module is ema_module else dict(stop_gradient=True)
-    with pytest.raises(ValueError, match="regularize.*'target'"):
+    with pytest.raises(ValueError, match=r"regularize.*'target'"):
         make_module(**change, **stop, weight=0.1)
     make_module(**change, **stop, weight=0.0)
     make_module(**change | dict(regularize="context"), **stop, weight=0.1)
@@ -473,7 +472,7 @@ def test_regularising_both_is_the_mean_of_the_two_values(regularize, sides):
 @pytest.mark.parametrize("make_module", [two_encoders, ema_module])
 def test_both_cannot_be_regularised_where_no_gradient_comes(make_module):
     stop = {} if make_module is ema_module else dict(stop_gradient=True)
-    with pytest.raises(ValueError, match="regularize.*'both'"):
+    with pytest.raises(ValueError, match=r"regularize.*'both'"):
         make_module(regularizer=SIGReg(num_slices=8), regularize="both", weight=0.1, **stop)
     make_module(regularizer=SIGReg(num_slices=8), regularize="both", weight=0.0, **stop)
     two_encoders(regularizer=SIGReg(num_slices=8), regularize="both", weight=0.1)
@@ -630,8 +629,16 @@ def test_a_hidden_token_that_is_no_candidate_is_an_error():
 
 
 def test_at_least_one_token_is_hidden():
-    ids = CANDIDATES[:2].view(1, 2)
-    assert masked_lm(share=1e-9).training_step(((ids, None), (ids, None)), 0)["loss"].isfinite()
+    module, ids = masked_lm(share=1e-9), CANDIDATES[:2].view(1, 2)
+    torch.manual_seed(8)
+    loss = module.training_step(((ids, None), (ids, None)), 0)["loss"]
+    torch.manual_seed(8)
+    place = int(torch.rand(1, 2).argmin())
+    shown = ids.clone()
+    shown[0, place] = 29
+    h = module.encoder.encode_tokens(shown, torch.ones(1, 2, dtype=torch.bool))[0, place]
+    scores = module.encoder.tokens.weight[CANDIDATES] @ h + module.bias
+    torch.testing.assert_close(loss, scores.logsumexp(dim=0) - scores[place])
 
 
 # ---- spans in fit: epochs, interruption, several processes
@@ -722,70 +729,11 @@ def test_streams_and_shifts_resume_where_they_were(one_thread, make_data, tmp_pa
     assert len(set(whole[1]["loss"])) == 4
 
 
-def test_two_processes_train_as_one(one_thread, tmp_path):
-    """Same weights and losses: the gradients are averaged, SIGReg sees the samples of both."""
-    script = tmp_path / "train.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import os, sys
-            import torch
-            import torch.distributed as dist
-            sys.path.insert(0, {os.path.dirname(__file__)!r})
-            import jepa_utils.training.fit
-            from test_training import fit, spans, text_module
-
-            if __name__ == "__main__":
-                jepa_utils.training.fit.THREADS = 1
-                # rank 0's weights must win
-                module = text_module(seed=int(os.environ.get("LOCAL_RANK", 0)))
-                history = fit(module, spans(), epochs=2, seed=0, devices=2, progress=False)
-                torch.save((module.state_dict(), history.losses), {str(tmp_path)!r} + f"/{{dist.get_rank()}}.pt")
-                dist.barrier()
-                os._exit(0)  # see processes.py: taken down in order, it may hang
-            """
-        )
-    )
-    alone = dict(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")  # on a GPU there might not be two
-    command = subprocess.Popen(
-        [sys.executable, script],
-        env=os.environ | alone,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, _ = command.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        os.killpg(command.pid, signal.SIGKILL)  # the second process too
-        raise
-    assert command.returncode == 0, said
-
-    one = text_module()
-    start = weights(one)
-    history = fit(one, spans(), epochs=2, seed=0, progress=False)
-    assert (weights(one) - start).abs().max() > 0.01
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    for name, value in one.state_dict().items():
-        found, other = (state[name] for state, _ in ranks)
-        assert torch.equal(found, other), name
-        if name.endswith(
-            "in_proj_bias"
-        ):  # adding one vector to all keys changes nothing: Adam follows the rounding
-            found, value = (torch.cat([bias[:8], bias[16:]]) for bias in (found, value))
-        assert torch.allclose(found, value, rtol=1e-4, atol=1e-6), name
-    for _, losses in ranks:
-        assert losses.keys() == history.losses.keys() == {"loss", "prediction", "regularizer"}
-        for name, values in losses.items():
-            assert values == pytest.approx(history.losses[name], rel=1e-4)
-
-
 def test_several_devices_need_a_data_module(monkeypatch):
     monkeypatch.setattr(
         "lightning.Trainer", lambda **settings: pytest.fail("it would start this script once more")
     )
-    with pytest.raises(ValueError, match="devices.*LightningDataModule.*2"):
+    with pytest.raises(ValueError, match=r"devices.*LightningDataModule.*2"):
         fit(make(), data(), epochs=1, seed=0, devices=2)
-    with pytest.raises(ValueError, match="devices.*0"):
+    with pytest.raises(ValueError, match=r"devices.*0"):
         fit(text_module(), spans(), epochs=1, seed=0, devices=0)

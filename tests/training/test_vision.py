@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jepa_utils.data.batches import ImageDataModule
-from jepa_utils.data.images import normalize
+from jepa_utils.data.images import augmented_view, normalize
 from jepa_utils.data.masking import PatchMasks, multiblock_masks, random_masks
 from jepa_utils.evaluation.collapse import collapse_report
 from jepa_utils.evaluation.encode import encode_images
@@ -142,14 +142,22 @@ def test_views_loss_by_hand(pictures):
     )
     torch.manual_seed(1)
     losses = module.training_step(pictures, 0)
-    expected = 0.9 * losses["prediction"] + 0.1 * losses["regularizer"]
-    torch.testing.assert_close(losses["loss"].detach(), expected)
+    torch.manual_seed(1)
+    shown = torch.cat([augmented_view(pictures[0]) for _ in range(3)])
+    torch.rand(len(shown), 16)  # the order of the patches, all of which are seen
+    clouds = module.projector(module.encoder(shown).mean(dim=1)).chunk(3)
+    centre = sum(clouds) / 3
+    prediction = sum((z - centre).square().mean() for z in clouds) / 3
+    regularizer = sigreg(torch.stack(clouds), num_slices=8)
+    torch.testing.assert_close(losses["prediction"], prediction.detach())
+    torch.testing.assert_close(losses["regularizer"], regularizer.detach())
+    torch.testing.assert_close(losses["loss"], 0.9 * prediction + 0.1 * regularizer)
     losses["loss"].backward()
     assert module.encoder.embed.weight.grad.abs().sum() > 0
 
 
 def test_labels_are_learned(pictures):
-    images, labels = pictures
+    images, _labels = pictures
     torch.manual_seed(0)
     module = ClassTraining(
         ViT(patch=8, dimensions=16, layers=1, heads=2), classes=10, learning_rate=3e-3
@@ -311,7 +319,7 @@ def test_recipes_are_what_they_say():
     assert quarter.targets.shape == (3, 1, 16) and quarter.context.shape == (3, 48)
     size = 4 * sum(p.numel() for p in VisionRecipe.full().encoder().parameters())
     assert size < 12e6
-    with pytest.raises(ValueError, match="method must be one of I-JEPA, .* got 'magic'"):
+    with pytest.raises(ValueError, match=r"method must be one of I-JEPA, .* got 'magic'"):
         VisionRecipe().training("magic")
 
 
@@ -363,9 +371,13 @@ def test_other_arguments_out_of_range(pictures):
 
 
 def test_masks_of_the_other_kind_fit_as_well():
-    module = small()
-    x = torch.randn(6, 3, 32, 32)
-    assert module.losses(x, random_masks(6, (4, 4)))["loss"].isfinite()
+    module, x = small(target="encoder"), torch.randn(6, 3, 32, 32)
+    masks = random_masks(6, (4, 4))
+    seen, hidden = masks.context, masks.targets[:, 0]
+    wanted = torch.stack([module.encoder(x)[row, hidden[row]] for row in range(6)])
+    predicted = module.predictor(module.encoder(x, seen), seen, hidden)
+    loss = module.losses(x, masks)["loss"]
+    torch.testing.assert_close(loss, (predicted - wanted).square().mean())
 
 
 def test_every_named_recipe_is_one_and_the_longer_ones_differ_by_their_length_alone():
