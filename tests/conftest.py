@@ -20,14 +20,6 @@ class Build:
     html: Path
 
 
-def pytest_collection_modifyitems(items) -> None:
-    """Under xdist a file stays on one worker, which shares its fixtures; so does the built book."""
-    book = {"test_book.py", "test_browser.py"}
-    for item in items:
-        name = item.path.name
-        item.add_marker(pytest.mark.xdist_group("book" if name in book else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT

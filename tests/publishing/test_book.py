@@ -6,7 +6,6 @@ import re
 import statistics
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
@@ -39,64 +38,6 @@ def test_every_page_of_the_contents_exists_and_every_chapter_is_among_them():
         f"notebooks/{path.stem}" for path in NOTEBOOKS
     ]
     assert len(set(pages)) == len(pages)
-
-
-def test_book_builds_without_a_warning(build):
-    assert build.returncode == 0, (
-        "\n".join(re.findall(r".*(?:WARNING:|ERROR:|Error: ).*", build.log)) or build.log[-2000:]
-    )
-
-
-class _Links(HTMLParser):
-    """The addresses a page points to, and the places in it that can be pointed to."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.links, self.ids = [], set()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.ids |= {given[key] for key in ("id", "name") if given.get(key)}
-        self.links += [given[key] for key in ("href", "src") if given.get(key)]
-        if given.get("http-equiv", "").lower() == "refresh":
-            self.links.append(given["content"].partition("url=")[2])
-
-
-def dead_links(html: Path) -> list[str]:
-    """Links between the pages of a built book that lead to no file or no place in it."""
-    pages = {
-        p.resolve(): _Links(p.read_text(encoding="utf-8"))
-        for p in html.rglob("*.html")
-        if "_static" not in p.parts
-    }
-    dead = []
-    for path, page in pages.items():
-        for link in page.links:
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc:
-                continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            place = unquote(parts.fragment)
-            if not target.exists() or (
-                place and target in pages and place not in pages[target].ids
-            ):
-                dead.append(f"{path.relative_to(html.resolve())}: {link}")
-    return dead
-
-
-def test_links_between_pages_lead_somewhere(build):
-    """Also the scoreboard's links to the cells, which Sphinx knows nothing of."""
-    assert (build.html / "index.html").exists()
-    assert dead_links(build.html) == []
-
-
-def test_dead_links_are_seen(tmp_path):
-    (tmp_path / "a.html").write_text(
-        '<p id="here"></p><a href="#here"></a><a href="#gone"></a><a href="b.html#x"></a><img src="c.png">'
-    )
-    (tmp_path / "b.html").write_text('<a href="a.html#here"></a>')
-    assert dead_links(tmp_path) == ["a.html: #gone", "a.html: b.html#x", "a.html: c.png"]
 
 
 def test_no_chapter_is_stale():

@@ -1,4 +1,4 @@
-"""The built book in a real browser, with everything outside this machine blocked.
+"""The built book: its links, and its pages in a real browser, all outside this machine blocked.
 
 Each page is visited once; the visit notes what it saw, and one test per kind of defect reads the
 notes. The same visit is made to a small site with one defect per page, so that every test is seen
@@ -6,10 +6,13 @@ to fail."""
 
 import functools
 import http.server
+import re
 import shutil
 import threading
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from browser import PHONE, STICKS_OUT, find_browser, open_browser
@@ -177,6 +180,64 @@ CHECKS = {
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The book
+
+
+def test_book_builds_without_a_warning(build):
+    assert build.returncode == 0, (
+        "\n".join(re.findall(r".*(?:WARNING:|ERROR:|Error: ).*", build.log)) or build.log[-2000:]
+    )
+
+
+class _Links(HTMLParser):
+    """The addresses a page points to, and the places in it that can be pointed to."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links, self.ids = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids |= {given[key] for key in ("id", "name") if given.get(key)}
+        self.links += [given[key] for key in ("href", "src") if given.get(key)]
+        if given.get("http-equiv", "").lower() == "refresh":
+            self.links.append(given["content"].partition("url=")[2])
+
+
+def dead_links(html: Path) -> list[str]:
+    """Links between the pages of a built book that lead to no file or no place in it."""
+    pages = {
+        p.resolve(): _Links(p.read_text(encoding="utf-8"))
+        for p in html.rglob("*.html")
+        if "_static" not in p.parts
+    }
+    dead = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            place = unquote(parts.fragment)
+            if not target.exists() or (
+                place and target in pages and place not in pages[target].ids
+            ):
+                dead.append(f"{path.relative_to(html.resolve())}: {link}")
+    return dead
+
+
+def test_links_between_pages_lead_somewhere(build):
+    """Also the scoreboard's links to the cells, which Sphinx knows nothing of."""
+    assert (build.html / "index.html").exists()
+    assert dead_links(build.html) == []
+
+
+def test_dead_links_are_seen(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<p id="here"></p><a href="#here"></a><a href="#gone"></a><a href="b.html#x"></a><img src="c.png">'
+    )
+    (tmp_path / "b.html").write_text('<a href="a.html#here"></a>')
+    assert dead_links(tmp_path) == ["a.html: #gone", "a.html: b.html#x", "a.html: c.png"]
 
 
 @pytest.fixture(scope="module")
