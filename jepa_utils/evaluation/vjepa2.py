@@ -199,7 +199,6 @@ class VJEPA2(nn.Module):
         If `model` is another network, or `pool` does not divide its grid.
 
     References
-
     ----------
     Assran et al., V-JEPA 2, arXiv 2506.09985.
     """
