@@ -59,7 +59,7 @@ def test_no_two_modules_have_one_name():
 
 
 def test_tests_lie_as_the_package_does():
-    """A test file is named after the module that it tests; some rooms have more."""
+    """Every folder of tests is a room of the package."""
     for path in (ROOT / "tests").glob("*/test_*.py"):
         assert (ROOT / "jepa_utils" / path.parent.name).is_dir(), path
 

@@ -225,7 +225,8 @@ def _versions() -> dict[str, str]:
 def _take_outputs(notebook, executed, root: Path) -> dict:
     """Copy outputs only, tags and timings stay behind; return what the run reached."""
     count = 0
-    for cell, ran in zip(notebook.cells, executed.cells, strict=False):
+    *cells, probed = executed.cells  # the last one is the probe's own
+    for cell, ran in zip(notebook.cells, cells, strict=True):
         if cell.cell_type != "code":
             continue
         if ran.execution_count is not None:
@@ -236,7 +237,7 @@ def _take_outputs(notebook, executed, root: Path) -> dict:
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = cell.execution_count
-    return executed.cells[-1].outputs[-1].metadata["jepa"]["reached"]
+    return probed.outputs[-1].metadata["jepa"]["reached"]
 
 
 def _clean(output, root: Path):
