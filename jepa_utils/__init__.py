@@ -46,7 +46,6 @@ PUBLIC = {
         "scenes",
     ),
     "data.spiral": ("Spiral", "curve_neighbours", "space_neighbours", "spiral"),
-    "data.streams": ("stream_data",),
     "data.tokens": (
         "CLASS_TEMPLATES",
         "CaptionTokenizer",
@@ -54,6 +53,7 @@ PUBLIC = {
         "load_tokenizer",
         "span_mask",
         "stream_chunks",
+        "stream_data",
         "token_chunks",
     ),
     "data.words": (

@@ -3,15 +3,51 @@
 import hashlib
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from jepa_utils.data import load
 
 
 def git_checksum(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def nobody() -> str:
+    """An address where nobody listens: refused at once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def cut_off(monkeypatch) -> None:
+    """No network: the hub's address is nobody's."""
+    monkeypatch.setattr(load, "HUB", nobody())
+
+
+def on_its_own(monkeypatch, folder: Path) -> None:
+    """No mirror, no proxy, no network, a cache of its own, and little patience."""
+    monkeypatch.delenv("JEPA_DATA_MIRROR", raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("JEPA_CACHE_DIR", str(folder / "cache"))
+    monkeypatch.setattr(load, "REACH_SECONDS", 0.3)
+    cut_off(monkeypatch)
+
+
+def fill_mirror(mirror: Path, files: dict[str, bytes]) -> None:
+    """Put files into a mirror, and their checksums into its list."""
+    for name, content in files.items():
+        (mirror / name).parent.mkdir(parents=True, exist_ok=True)
+        (mirror / name).write_bytes(content)
+    with (mirror / "SHA256SUMS").open("a") as sums:
+        sums.writelines(
+            f"{hashlib.sha256(content).hexdigest()}  ./{name}\n" for name, content in files.items()
+        )
 
 
 @dataclass
@@ -31,6 +67,7 @@ class FakeHub:
     status: int = 200
     hang: bool = False
     downloads: list[str] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)  # that were sent along
     released: threading.Event = field(default_factory=threading.Event)
 
     def checksum(self, name: str) -> str:
@@ -61,7 +98,8 @@ class FakeHub:
     def running(self, monkeypatch) -> Iterator["FakeHub"]:
         """The server at work, and the hub's library told of it."""
         server = self.start()
-        monkeypatch.setenv("HF_ENDPOINT", self.url)
+        monkeypatch.setattr(load, "HUB", self.url)
+        monkeypatch.setenv("HF_ENDPOINT", self.url)  # of processes of their own
         try:
             yield self
         finally:
@@ -85,6 +123,7 @@ class FakeHub:
                     self.wfile.write(body)
 
             def answer(self) -> None:
+                hub.tokens.update(self.headers.get_all("Authorization", []))
                 if hub.hang:
                     hub.released.wait(20)
                     self.close_connection = True

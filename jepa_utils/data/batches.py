@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from jepa_utils.data.tokens import _kinds, span_mask
+from jepa_utils.data.tokens import span_mask
 
 __all__ = [
     "CUTS",
@@ -511,3 +511,7 @@ def neighbour_batches(points: Tensor, neighbours: Tensor, *, batch_size: int) ->
             f"{int(neighbours.max())}"
         )
     return DataLoader(_NeighbourPairs(points, neighbours, batch_size), batch_size=None)
+
+
+def _kinds(chunks: list[Tensor]) -> str:
+    return ", ".join(sorted({f"{tuple(chunk.shape)} of {chunk.dtype}" for chunk in chunks}))

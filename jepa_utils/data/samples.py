@@ -11,6 +11,8 @@ import re
 import numpy as np
 from PIL import Image
 
+from jepa_utils.data.shapes import Proportions, cover
+
 _CLASSES = {
     "character names": "aldric bettany corvane dellis edrin fenwick galia harrow isolde "
     "jarrah kelda lorcan "
@@ -379,6 +381,7 @@ _SHAPES = (
     "disc", "square", "triangle", "ring", "cross",
     "horizontal bars", "vertical bars", "diagonal stripes", "checker", "two discs",
 )  # fmt: skip
+_PROPORTIONS = Proportions(square=0.85, triangle=0.8, ring=0.75, band=0.25, bar=0.33)
 
 
 def sample_images(
@@ -576,9 +579,9 @@ def _picture_files(
     background: np.ndarray,
 ) -> list[dict]:
     """Pictures of one shape each on a shaded background with noise, as image files."""
-    cover = _covers(rng, labels, centre, size)[..., None]
+    covers = _covers(rng, labels, centre, size)[..., None]
     pixels = _smooth(rng, len(labels)) + background[:, None, None]
-    pixels = pixels + cover * (colour[:, None, None] - pixels)
+    pixels = pixels + covers * (colour[:, None, None] - pixels)
     pixels += rng.integers(-20, 21, pixels.shape)
     pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return [{"bytes": _png(image), "path": None} for image in pixels]
@@ -597,59 +600,16 @@ def _smooth(rng: np.random.Generator, number: int) -> np.ndarray:
 def _covers(
     rng: np.random.Generator, labels: np.ndarray, centre: np.ndarray, size: np.ndarray
 ) -> np.ndarray:
-    """How much of each pixel (number, 32, 32) the shape covers, by its distance to the border."""
-    cover = np.empty((len(labels), 32, 32))
+    """How much of each pixel (number, 32, 32) the shape covers."""
+    covers = np.empty((len(labels), 32, 32))
     ways = rng.integers(0, 4, len(labels))  # of stripes and pairs
     for label, shape in enumerate(_SHAPES):
         rows = np.flatnonzero(labels == label)
         x = np.arange(32) + 0.5 - centre[rows, 0, None, None]
         y = np.arange(32)[:, None] + 0.5 - centre[rows, 1, None, None]
-        distance = _distance(shape, x, y, size[rows, None, None], ways[rows, None, None])
-        cover[rows] = np.clip(0.5 - distance, 0, 1)
-    return cover
-
-
-def _distance(
-    shape: str, x: np.ndarray, y: np.ndarray, r: np.ndarray, way: np.ndarray
-) -> np.ndarray:
-    """Distance of points from a shape's border, in pixels; negative inside. Half extent r."""
-    middle = np.sqrt(x * x + y * y)
-    box = np.maximum(abs(x), abs(y)) - r
-
-    def bars(along: np.ndarray, width: np.ndarray) -> np.ndarray:
-        return abs((along + r) % (2 * width) - width / 2) - width / 2
-
-    match shape:
-        case "disc":
-            return middle - r
-        case "square":
-            return box + 0.15 * r
-        case "triangle":
-            return np.maximum(y - 0.8 * r, (2 * abs(x) - y - r) / np.sqrt(5))
-        case "ring":
-            return abs(middle - 0.75 * r) - 0.25 * r
-        case "cross":
-            return np.maximum(box, np.minimum(abs(x), abs(y)) - 0.33 * r)
-        case "horizontal bars":
-            return np.maximum(box, bars(y, 0.4 * r))
-        case "vertical bars":
-            return np.maximum(box, bars(x, 0.4 * r))
-        case "diagonal stripes":
-            return np.maximum(box, bars((x + np.where(way % 2, y, -y)) / np.sqrt(2), 0.4 * r))
-        case "checker":
-            columns, lines = bars(x, 0.5 * r), bars(y, 0.5 * r)
-            return np.maximum(
-                box, np.minimum(np.maximum(columns, lines), np.maximum(-columns, -lines))
-            )
-        case "two discs":
-            right, down = (
-                np.sqrt([1, 0, 0.5, 0.5])[way],
-                (np.sqrt([0, 1, 0.5, 0.5]) * [1, 1, 1, -1])[way],
-            )
-            right, down = 0.56 * r * right, 0.56 * r * down
-            ends = [(x - side * right) ** 2 + (y - side * down) ** 2 for side in (1, -1)]
-            return np.sqrt(np.minimum(*ends)) - 0.44 * r
-    raise ValueError(f"shape must be one of {', '.join(_SHAPES)}; got {shape!r}")
+        extent, way = size[rows, None, None], ways[rows, None, None]
+        covers[rows] = cover(shape, x, y, extent, _PROPORTIONS, way)
+    return covers
 
 
 def _png(pixels: np.ndarray) -> bytes:

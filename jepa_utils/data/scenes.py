@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jepa_utils.data.shapes import Proportions, cover
+
 __all__ = [
     "ATTRIBUTES",
     "COLOURS",
@@ -60,6 +62,7 @@ _RGB = np.array(
 # In units of the image's side. The largest two objects, the gap and two margins add up to less than
 # 1.
 _HALF_EXTENT = np.array([(0.115, 0.13), (0.195, 0.215)])  # from, to; of SIZES
+_PROPORTIONS = Proportions(square=0.9, triangle=0.85, ring=0.77, band=0.23, bar=0.3)
 _MARGIN, _GAP = 0.03, 0.04  # to the border, between the objects
 _SMALLEST = 32  # pixels; below, a small cross and a small ring blur
 
@@ -316,8 +319,8 @@ def _pictures(rng: np.random.Generator, attributes: np.ndarray, side: int) -> np
                 place - centre[rows, i, 0, None, None],
                 place[:, None] - centre[rows, i, 1, None, None],
             )
-            cover = np.clip(0.5 - _distance(name, x, y, extent[rows, i, None, None]), 0, 1)[:, None]
-            pixels[rows] += cover * (rgb[rows, i, :, None, None] - pixels[rows])
+            covers = cover(name, x, y, extent[rows, i, None, None], _PROPORTIONS)[:, None]
+            pixels[rows] += covers * (rgb[rows, i, :, None, None] - pixels[rows])
     pixels += rng.integers(-8, 9, pixels.shape, dtype=np.int8)
     return np.rint(pixels).clip(0, 255).astype(np.uint8)
 
@@ -340,21 +343,3 @@ def _centres(
     high = (1 - _MARGIN) * side - np.maximum(first, second + offset)
     place = rng.uniform(low, high)
     return np.stack([place, place + offset], axis=1)
-
-
-def _distance(shape: str, x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Distance of points from a shape's border, in pixels; negative inside. Half extent r."""
-    middle = np.sqrt(x * x + y * y)
-    box = np.maximum(abs(x), abs(y))
-    match shape:
-        case "circle":
-            return middle - r
-        case "square":
-            return box - 0.9 * r
-        case "triangle":
-            return np.maximum(y - 0.85 * r, (2 * abs(x) - y - r) / np.sqrt(5))
-        case "cross":
-            return np.maximum(box - r, np.minimum(abs(x), abs(y)) - 0.3 * r)
-        case "ring":
-            return abs(middle - 0.77 * r) - 0.23 * r
-    raise ValueError(f"shape must be one of {', '.join(SHAPES)}; got {shape!r}")

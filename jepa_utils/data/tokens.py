@@ -1,71 +1,51 @@
-"""Text as numbers: tokenisers, chunks of a long text, and which tokens of a chunk are seen."""
+"""Text as numbers: tokenisers, text too large to load, chunks of it, and captions."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jepa_utils.data._hub import (
-    CheckedFile,
-    PassedOverError,
-    Repo,
-    Wanted,
-    cache_folder,
-    first_source,
-    hub_files,
-    mirror_files,
-    sample_note,
-    warn_of_sample,
-)
-from jepa_utils.data.load import ORIGINS, Provenance
-from jepa_utils.data.samples import sample_articles
-
-if TYPE_CHECKING:  # slow to import, and most chapters need none of it
-    import tokenizers
-    import transformers
-from collections.abc import Iterator
-from itertools import islice
-
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-if TYPE_CHECKING:  # slow to import
-    from transformers import PreTrainedTokenizerBase
-import re
-from collections.abc import Sequence
-
-from torch.nn.utils.rnn import pad_sequence
-
+from jepa_utils.data import load
+from jepa_utils.data.load import PassedOverError, Provenance, first_source, hub_files, mirror_files
+from jepa_utils.data.registry import REVISIONS, Place
+from jepa_utils.data.samples import sample_articles
 from jepa_utils.data.words import Vocabulary, tokenize
 
-if TYPE_CHECKING:  # slow to import
-    pass
+if TYPE_CHECKING:  # slow to import, and most chapters need none of it
+    import datasets
+    import tokenizers
+    import transformers
 
 __all__ = [
     "CLASS_TEMPLATES",
     "CaptionTokenizer",
+    "LoadedTokenizer",
     "class_captions",
+    "load_tokenizer",
     "span_mask",
     "stream_chunks",
+    "stream_data",
     "token_chunks",
 ]
 
+# The other files of a tokeniser repeat this one for other libraries.
+TOKENIZERS = {"gpt2": Place("openai-community/gpt2", {"all": ("tokenizer.json",)}, "model")}
 
-TOKENIZERS: dict[str, Repo] = {
-    "gpt2": Repo("openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e", "model")
-}
-
-
-_FILE = "tokenizer.json"  # holds all of a tokeniser; the other files repeat it for other libraries
-
+_SHARDS = tuple(f"sample/10BT/{shard:03}_00000.parquet" for shard in range(14))
+STREAMS = {"fineweb-edu": Place("HuggingFaceFW/fineweb-edu", {"train": _SHARDS})}
 
 _END = "<|endoftext|>"
-
-
 _SAMPLE_SIZE = 2000
 
 
@@ -73,7 +53,7 @@ _SAMPLE_SIZE = 2000
 class LoadedTokenizer:
     """A tokeniser with its provenance.
 
-    Parameters
+    Attributes
     ----------
     tokenizer : transformers tokenizer
         It sets no limit to a sequence's length: that is the model's.
@@ -86,25 +66,19 @@ class LoadedTokenizer:
 
 
 def load_tokenizer(
-    name: str = "gpt2",
-    *,
-    source: str | None = None,
-    cache_dir: str | Path | None = None,
-    texts: Iterable[str] | None = None,
+    name: str = "gpt2", *, source: str | None = None, texts: Iterable[str] | None = None
 ) -> LoadedTokenizer:
     """Load a tokeniser from the mirror, else the hub, else train a small one as sample.
 
     The sample is of the same kind, byte-level byte-pair encoding, with a vocabulary of 2,000 at
-    most.
+    most. What is passed over is warned of as by `jepa_utils.data.load.load_data`.
 
     Parameters
     ----------
     name : str
         One of `TOKENIZERS`.
     source : {None, "mirror", "hub", "sample"}
-        As in `jepa_utils.data.sources.load_data`.
-    cache_dir : path, optional
-        As in `jepa_utils.data.sources.load_data`.
+        As in `jepa_utils.data.load.load_data`.
     texts : iterable of str, optional
         What the sample is trained on; not looked at if another source gives the tokeniser. Default:
         the articles of `jepa_utils.data.samples.sample_articles`.
@@ -119,72 +93,44 @@ def load_tokenizer(
         If the name or the source is unknown.
     DataUnavailableError
         If ``source`` is given and cannot give the tokeniser.
-
-    Warns
-    -----
-    SampleDataWarning
-        If the sample stands in because neither mirror nor hub can be had. With no network this
-        takes less than 5 seconds.
-    DataWarning
-        If the mirror or a cached file has to be passed over.
     """
     if name not in TOKENIZERS:
         raise ValueError(f"name must be one of {', '.join(sorted(TOKENIZERS))}; got {name!r}")
-    if source is not None and source not in ORIGINS:
-        raise ValueError(f"source must be None or one of {', '.join(ORIGINS)}; got {source!r}")
-    repo, folder = TOKENIZERS[name], cache_folder(cache_dir)
-    wanted = Wanted(repo, _find, (_FILE,))
-    loaded, reasons = first_source(
-        name,
-        source,
-        lambda: _loaded(name, repo, "mirror", mirror_files(wanted)),
-        lambda: _loaded(name, repo, "hub", hub_files(name, wanted, folder)),
-        wanted=f"{repo.name}/{_FILE}",
-        url=repo.url,
-    )
-    if loaded is not None:
-        return loaded
-    if reasons:
-        warn_of_sample(name, reasons)
-    trained = _train(texts)
-    sha256 = hashlib.sha256(trained.to_str().encode()).hexdigest()
-    version = (
-        "trained on generated articles, seed 0" if texts is None else "trained on the texts given"
-    )
-    return _with_provenance(name, "sample", version, sha256, trained, sample_note(reasons))
+    place = TOKENIZERS[name]
 
+    def read(origin: str, files: load.Files) -> LoadedTokenizer:
+        from tokenizers import Tokenizer
 
-def _find(root: Path) -> dict[str, list[str]]:
-    if not (root / _FILE).is_file():
-        raise PassedOverError(f"no {_FILE}")
-    return {"tokenizer": [_FILE]}
+        ((path, sha256),) = files["all"]
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as problem:  # the library raises no other
+            raise PassedOverError(f"{path.name} of {place.name} is no tokeniser") from problem
+        version, note = "no revision stated", "A copy of"
+        if origin == "hub":
+            version, note = f"revision {REVISIONS[place.name][:8]}", "From"
+        note = f"{note} {place.url} ({path.name})."
+        return _loaded(tokenizer, name, origin, version, sha256, note)
+
+    def sample(note: str) -> LoadedTokenizer:
+        tokenizer = _train(texts)
+        trained = "on generated articles, seed 0" if texts is None else "on the texts given"
+        sha256 = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+        return _loaded(tokenizer, name, "sample", f"trained {trained}", sha256, note)
+
+    readers = {
+        "mirror": lambda: read("mirror", mirror_files(place)),
+        "hub": lambda: read("hub", hub_files(place)),
+        "sample": sample,
+    }
+    return first_source(name, source, place, readers)
 
 
 def _loaded(
-    name: str, repo: Repo, origin: str, files: dict[str, list[CheckedFile]]
-) -> LoadedTokenizer:
-    from tokenizers import Tokenizer
-
-    (file,) = files["tokenizer"]
-    try:
-        tokenizer = Tokenizer.from_file(str(file.path))
-    except Exception as problem:  # the library raises no other
-        raise PassedOverError(
-            f"{file.name} of {repo.name} cannot be read as a tokeniser"
-        ) from problem
-    hub = origin == "hub"
-    version, note = (repo.version, "From") if hub else ("no revision stated", "A copy of")
-    return _with_provenance(
-        name, origin, version, file.sha256, tokenizer, f"{note} {repo.url} ({_FILE})."
-    )
-
-
-def _with_provenance(
-    name: str, origin: str, version: str, sha256: str, tokenizer: tokenizers.Tokenizer, note: str
+    tokenizer: tokenizers.Tokenizer, name: str, origin: str, version: str, sha256: str, note: str
 ) -> LoadedTokenizer:
     from transformers import PreTrainedTokenizerFast
 
-    size = tokenizer.get_vocab_size()
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=_END,
@@ -192,6 +138,7 @@ def _with_provenance(
         unk_token=_END,
         clean_up_tokenization_spaces=False,  # else decoding drops blanks before punctuation marks
     )
+    size = tokenizer.get_vocab_size()
     return LoadedTokenizer(wrapped, Provenance(name, origin, version, sha256, size, "tokens", note))
 
 
@@ -203,21 +150,100 @@ def _train(texts: Iterable[str] | None) -> tokenizers.Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())  # each byte: every text can be encoded
     trainer = trainers.BpeTrainer(
         vocab_size=_SAMPLE_SIZE,
         special_tokens=[_END],
-        initial_alphabet=sorted(
-            pre_tokenizers.ByteLevel.alphabet()
-        ),  # every byte, so every text can be encoded
+        initial_alphabet=alphabet,
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 
+def stream_data(
+    name: str, *, rank: int = 0, world_size: int = 1, source: str | None = None
+) -> datasets.IterableDataset:
+    """Read a text that is too large to load, row by row, from mirror or network.
+
+    Only a part of one shard is in memory. The shards of a mirror are not compared with their
+    checksums, which would mean reading all of them first.
+
+    Parameters
+    ----------
+    name : str
+        One of `STREAMS`.
+    rank, world_size : int
+        This process and the number of processes: each gets rows of its own, and together they get
+        all.
+    source : {None, "mirror", "hub"}
+        None tries them in this order; a name forces one. There is no sample.
+
+    Returns
+    -------
+    datasets.IterableDataset
+        Rows with the one column "text".
+
+    Raises
+    ------
+    ValueError
+        If the name or the source is unknown, or the rank is none of ``world_size`` processes.
+    DataUnavailableError
+        If the data cannot be had. With no network this takes less than 5 seconds.
+    """
+    if name not in STREAMS:
+        raise ValueError(f"name must be one of {', '.join(sorted(STREAMS))}; got {name!r}")
+    if not 0 <= rank < world_size:
+        raise ValueError(
+            f"rank must be from 0 to world_size - 1; got rank {rank} with world_size {world_size}"
+        )
+    place = STREAMS[name]
+    readers = {"mirror": lambda: _mirror_shards(place), "hub": lambda: _hub_shards(place)}
+    shards = first_source(name, source, place, readers)
+    from datasets import Features, Value
+    from datasets.distributed import split_dataset_by_node
+    from datasets.io.generator import GeneratorDatasetInputStream
+
+    # IterableDataset.from_generator, but its lock does not lie in the user's home.
+    stream = GeneratorDatasetInputStream(
+        generator=_rows,
+        features=Features({"text": Value("string")}),
+        gen_kwargs={"shards": shards},
+        cache_dir=str(load.cache_folder() / "streams"),
+        streaming=True,
+    )
+    return split_dataset_by_node(stream.read(), rank, world_size)
+
+
+def _mirror_shards(place: Place) -> list[str]:
+    folder = Path(os.environ.get("JEPA_DATA_MIRROR") or os.devnull, place.name)
+    shards = [str(folder / name) for name in place.files["train"] if (folder / name).is_file()]
+    if not shards:
+        raise PassedOverError(f"no shard of {place.name} in the mirror")
+    return shards
+
+
+def _hub_shards(place: Place) -> list[str]:
+    if reason := load.unreachable(load.HUB):
+        raise PassedOverError(reason)
+    repo = f"hf://datasets/{place.name}@{REVISIONS[place.name]}"
+    return [f"{repo}/{name}" for name in place.files["train"]]
+
+
+def _rows(shards: list[str]) -> Iterator[dict[str, str]]:
+    from huggingface_hub import HfFileSystem
+    from pyarrow import parquet
+
+    hub = HfFileSystem(endpoint=load.HUB, token=False)
+    for shard in shards:
+        with hub.open(shard) if shard.startswith("hf://") else Path(shard).open("rb") as file:
+            for batch in parquet.ParquetFile(file).iter_batches(batch_size=1000, columns=["text"]):
+                yield from batch.to_pylist()
+
+
 def stream_chunks(
     lines: Iterable[str],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     *,
     length: int = 256,
     batch_size: int = 1000,
@@ -264,7 +290,7 @@ def stream_chunks(
 
 def token_chunks(
     lines: Iterable[str],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     *,
     length: int = 256,
     batch_size: int = 1000,
@@ -320,10 +346,6 @@ def span_mask(cuts: Tensor, length: int) -> Tensor:
             f"to {int(cuts.max())}"
         )
     return torch.arange(length, device=cuts.device) >= cuts.unsqueeze(1)
-
-
-def _kinds(chunks: list[Tensor]) -> str:
-    return ", ".join(sorted({f"{tuple(chunk.shape)} of {chunk.dtype}" for chunk in chunks}))
 
 
 #: Sentences about a thing, for `class_captions`. Several, because one alone may use words that few

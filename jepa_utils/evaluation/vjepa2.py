@@ -2,69 +2,37 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from jepa_utils.data._hub import (
-    PassedOverError,
-    Repo,
-    Wanted,
-    cache_folder,
-    cached_files,
-    endpoint,
-    hub_files,
-)
+from jepa_utils.data.load import Files, PassedOverError, first_source, hub_files, mirror_files
+from jepa_utils.data.registry import Place
 
 if TYPE_CHECKING:  # slow to import, and most chapters need none of it
     import transformers
-from torch.nn import functional as F
 
-__all__ = ["NAME", "REVISION", "VJEPA2", "BackboneError", "load_vjepa2"]
+__all__ = ["VJEPA2", "load_vjepa2"]
 
+# The published ViT-L: 326 million weights, a download of 1.3 GB.
+_FILES = {"all": ("config.json", "model.safetensors")}
+WEIGHTS = Place("facebook/vjepa2-vitl-fpc64-256", _FILES, "model")
 
-NAME = "facebook/vjepa2-vitl-fpc64-256"
-
-
-REVISION = "b3c1679b7c34d3255ef3547f27c7b226aefab26f"  # a commit: what it names never changes
-
-
-_FILES = ("config.json", "model.safetensors")
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as it was trained with
+_SMALLEST = 8  # pixels
 
 
-class BackboneError(RuntimeError):
-    """A backbone cannot be had, or its files are damaged or of another network."""
-
-
-# Loading
-def load_vjepa2(
-    name: str | Path = NAME,
-    *,
-    revision: str = REVISION,
-    pool: int = 2,
-    cache_dir: str | Path | None = None,
-) -> VJEPA2:
-    """Load trained weights: from the cache, else from the hub; or from a folder.
+def load_vjepa2(*, pool: int = 2) -> VJEPA2:
+    """Load the published ViT-L from the mirror, else from the hub; a download of 1.3 GB.
 
     Parameters
     ----------
-    name : str or Path, default `NAME`
-        A repository of the hub, "organisation/name"; or, as a Path, a folder with its files
-        config.json and model.safetensors. The published ViT-L has 326 million weights, a download
-        of 1.3 GB.
-    revision : str, default `REVISION`
-        Commit, or branch, of the repository; of no meaning for a folder. The default is one of
-        `NAME`.
     pool : int, default 2
         As of `VJEPA2`.
-    cache_dir : path, optional
-        Folder for downloads. Default: the environment variable ``JEPA_CACHE_DIR``, else the
-        system's cache folder for ``jepa-book``.
 
     Returns
     -------
@@ -74,72 +42,33 @@ def load_vjepa2(
     Raises
     ------
     ValueError
-        If `name` is no repository's name, or `pool` does not divide the grid.
-    BackboneError
-        If the files cannot be had, within seconds where there is no network, or cannot be read.
+        If `pool` does not divide the grid.
+    DataUnavailableError
+        If the files cannot be had, within 5 seconds where there is no network, or cannot be read.
     """
-    if isinstance(name, str) and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        raise ValueError(
-            f"name must be a repository 'organisation/name', or a folder as a Path; got {name!r}"
-        )
-    folder = name if isinstance(name, Path) else _from_hub(name, revision, cache_folder(cache_dir))
-    try:
-        _find(folder)
-    except PassedOverError as problem:
-        raise BackboneError(f"{name} cannot be read: {problem}") from problem
-    backbone = VJEPA2(_read(name, folder), pool=pool)
-    if isinstance(name, str):
-        backbone.revision = folder.name  # the cache names its folders by commit
-    return backbone
+    readers = {
+        "mirror": lambda: _read(mirror_files(WEIGHTS)),
+        "hub": lambda: _read(hub_files(WEIGHTS)),
+    }
+    return VJEPA2(first_source("V-JEPA 2", None, WEIGHTS, readers), pool=pool)
 
 
-def _find(folder: Path) -> dict[str, list[str]]:
-    for file in _FILES:
-        if not (folder / file).is_file():
-            raise PassedOverError(f"it has no file {file}. It must hold {' and '.join(_FILES)}")
-    return {"files": list(_FILES)}
-
-
-def _from_hub(name: str, revision: str, cache: Path) -> Path:
-    """Return the folder of the files in the cache; what is not there is downloaded."""
-    import huggingface_hub  # slow to import
-
-    wanted = Wanted(Repo(name, revision, kind="model"), _find, _FILES)
-    try:
-        if huggingface_hub.constants.HF_HUB_OFFLINE and cached_files(wanted, cache) is None:
-            raise PassedOverError("HF_HUB_OFFLINE forbids downloads, and it is not in the cache")
-        return hub_files(name, wanted, cache)["files"][0].path.parent
-    except PassedOverError as problem:
-        raise BackboneError(
-            f"{name} at revision {revision[:8]} cannot be had: {problem}. Check the network "
-            "(and HTTPS_PROXY, where there is a "
-            f"proxy) for {endpoint()}/{name}, or give a folder with a copy of "
-            f"{' and '.join(_FILES)} as a Path"
-        ) from problem
-
-
-def _read(name: str | Path, folder: Path) -> transformers.VJEPA2Model:
+def _read(files: Files) -> transformers.VJEPA2Model:
     from transformers import VJEPA2Model
 
+    folder = files["all"][0][0].parent
     try:
         with _silent():
             model, report = VJEPA2Model.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
-    # the library's are of many kinds, with local paths and addresses in their messages
-    except Exception as problem:
-        raise BackboneError(
-            f"{name} cannot be read ({type(problem).__name__}): config.json or "
-            "model.safetensors is damaged, or of another network"
-        ) from problem
-    lacking = sorted(
-        key for key in report["missing_keys"] if key.startswith("encoder.")
-    )  # the library draws them at random
+    except Exception as problem:  # of many kinds, with local paths in their messages
+        reason = f"config.json or model.safetensors is damaged ({type(problem).__name__})"
+        raise PassedOverError(reason) from problem
+    # The library draws at random what is not there.
+    lacking = sorted(key for key in report["missing_keys"] if key.startswith("encoder."))
     if lacking:
-        raise BackboneError(
-            f"{name} is of another network: it lacks {len(lacking)} of the encoder's "
-            f"weights, {lacking[0]} first"
-        )
+        raise PassedOverError(f"model.safetensors lacks {lacking[0]}: it is of another network")
     return model.float()
 
 
@@ -157,15 +86,6 @@ def _silent() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-_MEAN, _STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # of ImageNet, as in the model's own preparation of videos
-
-
-_SMALLEST = 8  # pixels
 
 
 class VJEPA2(nn.Module):
@@ -190,8 +110,6 @@ class VJEPA2(nn.Module):
         Rows and columns of tokens, after pooling.
     dimensions : int
         Width D of a token.
-    revision : str or None
-        Commit of the hub's repository that the weights are from; None if they are from elsewhere.
 
     Raises
     ------
@@ -218,7 +136,7 @@ class VJEPA2(nn.Module):
         if pool < 1 or side % pool:
             raise ValueError(f"pool must divide the grid's side {side}, got {pool}")
         self.encoder = model.encoder.requires_grad_(False)
-        self.config, self.pool, self.revision = config, pool, None
+        self.config, self.pool = config, pool
         self.grid, self.dimensions = (side // pool, side // pool), config.hidden_size
         self.register_buffer("mean", 255 * torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(_STD).view(3, 1, 1), persistent=False)

@@ -53,9 +53,16 @@ def _print_table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 @data_app.command("list")
 def data_list() -> None:
     """List the data sets and where each would come from now."""
-    from jepa_utils.data import load as sources
+    from jepa_utils.data.load import check_data
+    from jepa_utils.data.registry import DATASETS
 
-    rows = [(row.name, row.what, row.origin, row.note) for row in sources.list_data()]
+    rows = []
+    for name, spec in DATASETS.items():
+        there = [row for row in check_data(name).items() if row[1].startswith(("ok", "unverified"))]
+        source, note = (
+            there[0] if there else ("hub", "to be downloaded; without network the sample")
+        )
+        rows.append((name, spec.what, source, note))
     _print_table(("name", "what", "comes from", "note"), rows)
 
 
@@ -64,11 +71,12 @@ def data_fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Data sets; by default all.")] = None,
 ) -> None:
     """Download data sets into the cache."""
-    from jepa_utils.data import load as sources
+    from jepa_utils.data.load import DataUnavailableError, load_data
+    from jepa_utils.data.registry import DATASETS
 
-    with _clear_errors(ValueError, sources.DataUnavailableError):
-        for name in names or sorted(sources.DATASETS):
-            typer.echo(str(sources.fetch_data(name)))
+    with _clear_errors(ValueError, DataUnavailableError):
+        for name in names or DATASETS:
+            typer.echo(str(load_data(name, source="hub").provenance))
 
 
 @data_app.command("check")
@@ -76,16 +84,13 @@ def data_check(
     names: Annotated[list[str] | None, typer.Argument(help="Data sets; by default all.")] = None,
 ) -> None:
     """Compare the files that are there with their checksums; fails if one is wrong."""
-    from jepa_utils.data import load as sources
+    from jepa_utils.data.load import check_data
+    from jepa_utils.data.registry import DATASETS
 
-    rows, bad = [], False
     with _clear_errors(ValueError):
-        for name in names or sorted(sources.DATASETS):
-            for check in sources.check_data(name):
-                bad |= check.status in ("mismatch", "unreadable")
-                rows.append((name, check.origin, check.status, check.note))
-    _print_table(("name", "source", "status", "note"), rows)
-    raise typer.Exit(int(bad))
+        found = [(name, *row) for name in names or DATASETS for row in check_data(name).items()]
+    _print_table(("name", "source", "status"), found)
+    raise typer.Exit(int(any(status.startswith("damaged") for _, _, status in found)))
 
 
 # --- chapters

@@ -1,6 +1,5 @@
-"""Images as tensors: decoded exactly or refused by row, views that stay images and are drawn for each, and the sample."""
+"""Images as tensors: decoded exactly, with captions or refused by row, views that stay images and are drawn for each."""
 
-import hashlib
 import io
 import os
 import time
@@ -10,12 +9,12 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Picture
-from sklearn.linear_model import LogisticRegression
 
 from jepa_utils.data.images import (
     CIFAR10_MEAN,
     CIFAR10_STD,
     augmented_view,
+    caption_table,
     color_jitter,
     decode_images,
     denormalize,
@@ -26,7 +25,7 @@ from jepa_utils.data.images import (
     random_resized_crop,
 )
 from jepa_utils.data.load import load_data
-from jepa_utils.data.samples import IMAGE_LABELS, sample_images
+from jepa_utils.data.samples import sample_images, sample_photos
 
 MIRROR = os.environ.get("JEPA_DATA_MIRROR")
 AUGMENTATIONS = [random_flip, random_resized_crop, color_jitter, random_grayscale]
@@ -449,80 +448,116 @@ def test_arguments_out_of_range(change, arguments, message):
         change(torch.zeros(2, 3, 4, 4), **arguments)
 
 
-# ---- the sample
-# ----------------------------------------------------------------------------------------------------------
+# ---- images with captions
+# -----------------------------------------------------------------------------------------------
 
 
-def pixels(columns: dict[str, list]) -> np.ndarray:
-    return np.stack(
-        [np.asarray(Picture.open(io.BytesIO(image["bytes"]))) for image in columns["img"]]
+def captioned(files: list[bytes | None], **captions: list) -> Dataset:
+    """Pictures with captions "a 0" of row 0 and so on in two columns, unless told otherwise."""
+    rows = range(len(files))
+    columns = {"image": [{"bytes": file, "path": None} for file in files]}
+    columns |= {"a": [f"a {row}" for row in rows], "b": [f"b {row}" for row in rows]} | captions
+    struct = {"bytes": Value("binary"), "path": Value("string")}
+    return Dataset.from_dict(
+        columns, Features({"image": struct, "a": Value("string"), "b": Value("string")})
     )
 
 
-def test_sample_repeats_with_its_seed(sample):
-    start = time.perf_counter()
-    assert sample_images() == sample
-    assert time.perf_counter() - start < 4  # 0.7 s on one core
-    drawn = hashlib.sha256(
-        pixels(sample[0]["train"]).tobytes() + pixels(sample[0]["test"]).tobytes()
-    ).hexdigest()
-    assert drawn[:12] == "18a10423af7f"  # the same on every machine
-    small = [sample_images(seed, train=30, test=10) for seed in (0, 0, 1)]
-    assert small[0] == small[1] != small[2]
+def test_pictures_and_captions_stay_together():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3)).astype(np.uint8)
+    whole = captioned([encoded(image) for image in pixels])
+    images, captions = caption_table(whole.select([2, 0, 3]), captions=["b", "a"])
+    assert images.dtype == torch.uint8 and images.shape == (3, 3, 6, 5)
+    np.testing.assert_array_equal(images.permute(0, 2, 3, 1), pixels[[2, 0, 3]])
+    assert captions == [["b 2", "a 2"], ["b 0", "a 0"], ["b 3", "a 3"]]
+    assert caption_table(whole, captions=["a"])[1] == [["a 0"], ["a 1"], ["a 2"], ["a 3"]]
 
 
-def test_sample_has_the_form_of_cifar10(sample):
-    splits, truth = sample
-    assert len(IMAGE_LABELS) == 10 and list(splits) == list(truth) == ["train", "test"]
-    for split, number in (("train", 2000), ("test", 500)):
-        images = pixels(splits[split])
-        assert images.shape == (number, 32, 32, 3) and images.dtype == np.uint8
-        assert np.bincount(splits[split]["label"]).tolist() == [number // 10] * 10
-        assert {len(rows) for rows in truth[split].values()} == {number}
-    files = [image["bytes"] for columns in splits.values() for image in columns["img"]]
-    assert len(set(files)) == 2500  # no image twice, so none in both splits
-
-
-def test_sample_shows_what_its_truth_says(sample):
-    splits, truth = sample
-    for split, known in truth.items():
-        named = set(zip(splits[split]["label"], known["shape"], strict=True))
-        assert len(named) == 10 and len({shape for _, shape in named}) == 10  # a label is a shape
-    images, known = (
-        pixels(splits["test"]).astype(float),
-        {key: np.array(rows) for key, rows in truth["test"].items()},
+def test_pictures_of_many_sizes_become_one():
+    wide, high = np.zeros((20, 40, 3), np.uint8), np.zeros((50, 10, 3), np.uint8)
+    wide[:, 10:30], high[20:30] = (200, 40, 90), (10, 20, 30)  # the square in the middle
+    images, captions = caption_table(
+        captioned([encoded(wide), encoded(high)]), captions=["a", "b"], size=8
     )
-    place = np.arange(32) + 0.5
-    offset = (
-        np.stack(np.broadcast_arrays(place, place[:, None]), -1) - known["centre"][:, None, None]
+    assert images.shape == (2, 3, 8, 8) and captions == [["a 0", "b 0"], ["a 1", "b 1"]]
+    inside = torch.tensor([(200, 40, 90), (10, 20, 30)])[:, :, None, None].expand(-1, -1, 8, 8)
+    torch.testing.assert_close(
+        images[:, :, 2:6, 2:6].long(), inside[:, :, 2:6, 2:6], atol=0, rtol=0
     )
-    inside = abs(offset).max(-1) <= known["size"][:, None, None] + 1
-    colour, ground = known["colour"][:, None, None], known["background"][:, None, None]
-    assert (abs(known["colour"] - known["background"]) >= 80).all()
-    assert ((known["centre"] > 6.9) & (known["centre"] < 25.1)).all() and (known["size"] >= 7).all()
-    # Nearer to the shape's colour than to the background's: only inside, and there in every image.
-    shape = abs(images - colour).sum(-1) < abs(images - ground).sum(-1)
-    assert (shape & ~inside).mean() < 0.002
-    part = (shape & inside).sum((1, 2)) / inside.sum((1, 2))
-    assert part.min() > 0.15 and part.max() < 0.9
-    middle = abs(offset).max(-1) < 1.5
-    solid, ring = (
-        np.isin(known["shape"], ["disc", "square", "triangle", "cross"]),
-        known["shape"] == "ring",
-    )
-    assert shape[solid][middle[solid]].mean() > 0.99 and shape[ring][middle[ring]].mean() < 0.01
+    torch.testing.assert_close(
+        images.long(), inside, atol=25, rtol=0
+    )  # at the border pixels beyond it count a little
+    square = Dataset.from_dict(sample_photos(numbers=(1, 40, 1))[0]["validation"])
+    assert torch.equal(
+        caption_table(square, size=32)[0], caption_table(square)[0]
+    )  # of that size already: untouched
 
 
-def test_sample_is_not_told_by_its_colours(sample):
-    splits, _ = sample
-    train, test = (pixels(splits[split]).mean((1, 2)) / 255 for split in ("train", "test"))
-    probe = LogisticRegression().fit(train, splits["train"]["label"])
-    assert probe.score(test, splits["test"]["label"]) < 0.2
-
-
-@pytest.mark.parametrize("numbers", [{"train": 0, "test": 5}, {"train": 5, "test": -1}])
-def test_sample_refuses_empty_splits(numbers):
+@pytest.mark.parametrize("missing", [None, "", " \n"])
+def test_a_caption_that_is_missing_is_named(missing):
+    good = encoded(np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(
-        ValueError, match=f"at least 1, got train={numbers['train']}, test={numbers['test']}"
+        ValueError, match=r"row 2 of column 'b' must hold a caption, got (None|''|' \\n')"
     ):
-        sample_images(**numbers)
+        caption_table(captioned([good] * 4, b=["b", "b", missing, "b"]), captions=["a", "b"])
+
+
+def test_a_picture_that_is_damaged_is_named():
+    good = encoded(np.zeros((2, 2, 3), np.uint8))
+    for damaged, reason in ((b"no image", "no image of a known format"), (None, "no file in it")):
+        with pytest.raises(
+            ValueError, match=rf"row 1 of column 'image' cannot be decoded: .*{reason}"
+        ):
+            caption_table(captioned([good, damaged]), captions=["a"])
+    with pytest.raises(
+        ValueError, match=r"row 1 of column 'image' must have .* \(2, 2\) as row 0, got \(3, 2\)"
+    ):
+        caption_table(captioned([good, encoded(np.zeros((3, 2, 3), np.uint8))]), captions=["a"])
+
+
+def test_captioned_tables_that_do_not_fit():
+    good = captioned([encoded(np.zeros((2, 2, 3), np.uint8))])
+    with pytest.raises(
+        ValueError, match="captions must be one of the table's columns image, a, b; got 'caption_0'"
+    ):
+        caption_table(good)
+    with pytest.raises(
+        ValueError, match="image must be one of the table's columns image, a, b; got 'img'"
+    ):
+        caption_table(good, image="img", captions=["a"])
+    with pytest.raises(
+        ValueError, match="captions must be columns of text, got 'image' of type struct"
+    ):
+        caption_table(good, captions=["a", "image"])
+    with pytest.raises(
+        ValueError, match="image must be a column of image files, got 'b' of type string"
+    ):
+        caption_table(good, image="b", captions=["a"])
+    for none in ("a", []):
+        with pytest.raises(
+            ValueError, match=r"captions must be the names of one column or more, got ('a'|\[\])"
+        ):
+            caption_table(good, captions=none)
+    with pytest.raises(
+        ValueError, match="table must be a datasets.Dataset, one split; got DatasetDict"
+    ):
+        caption_table(DatasetDict(test=good), captions=["a"])
+    with pytest.raises(ValueError, match="at least one row, got none"):
+        caption_table(good.select([]), captions=["a"])
+    with pytest.raises(ValueError, match="size must be None or at least 1, got 0"):
+        caption_table(good, captions=["a"], size=0)
+
+
+@pytest.mark.skipif(not MIRROR, reason="needs the real data: set JEPA_DATA_MIRROR")
+def test_the_real_photographs():
+    columns = [f"caption_{number}" for number in range(5)]
+    data = load_data("flickr8k", source="mirror", splits=["test"]).data
+    images, captions = caption_table(data["test"], size=24)
+    assert (
+        images.shape == (1000, 3, 24, 24)
+        and len({image.numpy().tobytes() for image in images}) == 1000
+    )
+    assert {len(row) for row in captions} == {5}
+    assert data["test"].select_columns(columns)[999] == dict(
+        zip(columns, captions[999], strict=True)
+    )

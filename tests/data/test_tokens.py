@@ -1,12 +1,287 @@
-"""Chunks are the text cut up, and each epoch of spans shows every chunk once, cut in two."""
+"""Text as numbers: tokenisers from each source, streams, chunks that are the text cut up, and captions."""
 
+import hashlib
 import itertools
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import pyarrow
 import pytest
 import torch
+from fakehub import FakeHub, cut_off, fill_mirror, on_its_own
+from pyarrow import parquet
+from torch.utils.data import DataLoader
 
-from jepa_utils.data.batches import CUTS, SpanDataModule
-from jepa_utils.data.tokens import span_mask, stream_chunks, token_chunks
+from jepa_utils.data.load import DataUnavailableError, DataWarning, SampleDataWarning, load_data
+from jepa_utils.data.registry import REVISIONS
+from jepa_utils.data.samples import sample_articles
+from jepa_utils.data.tokens import (
+    CLASS_TEMPLATES,
+    STREAMS,
+    TOKENIZERS,
+    CaptionTokenizer,
+    class_captions,
+    load_tokenizer,
+    span_mask,
+    stream_chunks,
+    stream_data,
+    token_chunks,
+)
+from jepa_utils.data.words import Vocabulary
+from jepa_utils.models.text import TextEncoder
+
+GPT2, FINEWEB = TOKENIZERS["gpt2"].name, STREAMS["fineweb-edu"]
+NAME = f"{GPT2}/tokenizer.json"
+MIRROR = os.environ.get("JEPA_DATA_MIRROR", "")  # as it was before the tests take it away
+TEXT = " = Über , den ' s Titel = \n <unk> ( 3 @.@ 5 ) ☃"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    on_its_own(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty mirror."""
+    (tmp_path / "mirror").mkdir()
+    monkeypatch.setenv("JEPA_DATA_MIRROR", str(tmp_path / "mirror"))
+    return tmp_path / "mirror"
+
+
+# ---- tokenisers
+# ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    """A small tokeniser's file."""
+    tokenizer = load_tokenizer(source="sample", texts=["a small text , a smaller text"]).tokenizer
+    return tokenizer.backend_tokenizer.to_str().encode()
+
+
+@pytest.fixture
+def hub(monkeypatch, content):
+    """The fake hub with the model's repository, where the file is not LFS."""
+    files = {
+        NAME: content,
+        f"{GPT2}/model.safetensors": b"much",
+        f"{GPT2}/onnx/tokenizer.json": b"another",
+    }
+    with FakeHub(revision=REVISIONS[GPT2], files=files, small={NAME}).running(monkeypatch) as fake:
+        yield fake
+
+
+@pytest.fixture
+def mirror(folder, content) -> Path:
+    fill_mirror(folder, {NAME: content})
+    return folder / NAME
+
+
+def test_mirror_is_used_first(mirror, hub, content, tmp_path):
+    loaded = load_tokenizer()
+    provenance = loaded.provenance
+    assert (provenance.name, provenance.origin, provenance.unit) == ("gpt2", "mirror", "tokens")
+    assert (
+        provenance.rows == len(loaded.tokenizer)
+        and provenance.sha256 == hashlib.sha256(content).hexdigest()
+    )
+    assert str(tmp_path) not in str(provenance) and not hub.downloads
+
+
+def test_hub_is_second_and_its_cached_copy_needs_no_network(hub, content, monkeypatch, capfd):
+    loaded = load_tokenizer()
+    assert (loaded.provenance.origin, loaded.provenance.version) == ("hub", "revision 607a30d7")
+    assert loaded.provenance.sha256 == hashlib.sha256(content).hexdigest()
+    assert hub.downloads == [NAME]
+    cut_off(monkeypatch)
+    assert load_tokenizer().provenance == loaded.provenance
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_network_falls_back_loudly():
+    start = time.monotonic()
+    with pytest.warns(SampleDataWarning, match="'gpt2': NOT THE REAL DATA.*cannot be reached"):
+        loaded = load_tokenizer()
+    assert time.monotonic() - start < 5
+    assert loaded.provenance.origin == "sample" and "no results" in loaded.provenance.note
+
+
+@pytest.mark.parametrize("altered", [b"{}", b"changed"])
+def test_altered_mirror_file(mirror, hub, altered):
+    mirror.write_bytes(altered)
+    with pytest.warns(
+        DataWarning,
+        match="mirror passed over: openai-community/gpt2/tokenizer.json is not what its checksum says",
+    ):
+        assert load_tokenizer().provenance.origin == "hub"
+    (mirror.parents[2] / "SHA256SUMS").unlink()
+    with pytest.raises(
+        DataUnavailableError, match="tokenizer.json of openai-community/gpt2 is no tokeniser"
+    ):
+        load_tokenizer(source="mirror")
+    mirror.unlink()
+    with pytest.raises(
+        DataUnavailableError,
+        match="'gpt2' cannot be had from the mirror: nothing of openai-community/gpt2 in the mirror",
+    ):
+        load_tokenizer(source="mirror")
+
+
+def test_damaged_cached_file_is_downloaded_again(hub, tmp_path):
+    provenance = load_tokenizer().provenance
+    (file,) = (tmp_path / "cache").rglob("tokenizer.json")
+    file.resolve().write_bytes(b"{}")
+    with pytest.warns(
+        DataWarning,
+        match="the cached tokenizer.json is not what its checksum says; downloading it again",
+    ):
+        assert load_tokenizer().provenance == provenance
+
+
+def test_forced_hub_without_network_and_unknown_names():
+    with pytest.raises(DataUnavailableError, match="'gpt2' cannot be had from the hub"):
+        load_tokenizer(source="hub")
+    with pytest.raises(ValueError, match="name must be one of gpt2; got 'bert'"):
+        load_tokenizer("bert")
+    with pytest.raises(
+        ValueError, match="source must be None or one of mirror, hub, sample; got 'web'"
+    ):
+        load_tokenizer(source="web")
+
+
+def test_sample(recwarn):
+    start = time.monotonic()
+    loaded = load_tokenizer(source="sample")
+    assert time.monotonic() - start < 3
+    tokenizer = loaded.tokenizer
+    assert len(tokenizer) == loaded.provenance.rows == 2000
+    assert tokenizer.decode(tokenizer(TEXT).input_ids) == TEXT
+    assert tokenizer("a<|endoftext|>").input_ids[-1] == tokenizer.eos_token_id
+    lines = sample_articles(1)[0]["test"]["text"]  # articles it was not trained on
+    assert sum(len(ids) for ids in tokenizer(lines).input_ids) < 0.35 * sum(map(len, lines))
+    assert not recwarn.list
+
+
+def test_sample_is_the_same_in_another_process():
+    program = "from jepa_utils.data.tokens import load_tokenizer; print(load_tokenizer(source='sample').provenance.sha256)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == load_tokenizer(source="sample").provenance.sha256
+
+
+def test_sample_from_texts_given():
+    loaded = load_tokenizer(source="sample", texts=["barbarous " * 50])
+    assert (
+        len(loaded.tokenizer) < 300 and len(loaded.tokenizer("barbarous barbarous").input_ids) < 6
+    )
+    assert "texts given" in loaded.provenance.version
+
+
+@pytest.mark.skipif(
+    not Path(MIRROR, NAME).is_file() or not MIRROR, reason=f"needs {NAME} in JEPA_DATA_MIRROR"
+)
+def test_gpt2_itself(monkeypatch, capfd, recwarn):
+    monkeypatch.setenv("JEPA_DATA_MIRROR", MIRROR)
+    tokenizer = load_tokenizer(source="mirror").tokenizer
+    assert len(tokenizer) == 50257 and tokenizer.eos_token_id == 50256
+    assert tokenizer(" = Valkyria Chronicles III = \n").input_ids[:6] == [
+        796,
+        569,
+        18354,
+        7496,
+        17740,
+        6711,
+    ]
+    assert tokenizer.decode(tokenizer(TEXT).input_ids) == TEXT
+    assert len(tokenizer(" word" * 2000).input_ids) == 2000
+    assert capfd.readouterr() == ("", "") and not recwarn.list  # no notice of 1024 tokens at most
+
+
+# ---- streams
+# -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(folder) -> list[Path]:
+    """The first three shards, four rows each."""
+    names = [f"{FINEWEB.name}/{path}" for path in FINEWEB.files["train"][:3]]
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        columns = {"text": [f"{number}-{row}" for row in range(4)], "more": [0] * 4}
+        parquet.write_table(pyarrow.table(columns), folder / name)
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_each_process_streams_its_own_rows(shards, world_size):
+    """Three shards: by shards for three processes, by rows for two."""
+    streams = [
+        stream_data("fineweb-edu", rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    parts = [[row["text"] for row in stream] for stream in streams]
+    assert all(parts)
+    assert sorted(sum(parts, [])) == [f"{number}-{row}" for number in range(3) for row in range(4)]
+
+
+def test_a_stream_opens_a_shard_only_when_it_gets_there(shards):
+    shards[1].write_bytes(b"not parquet")
+    rows = iter(stream_data("fineweb-edu"))
+    assert [next(rows) for _ in range(4)] == [{"text": f"0-{row}"} for row in range(4)]
+    with pytest.raises(pyarrow.ArrowInvalid):
+        next(rows)
+
+
+def test_a_stream_in_worker_processes(shards):
+    rows = [
+        row["text"]
+        for row in DataLoader(stream_data("fineweb-edu"), batch_size=None, num_workers=2)
+    ]
+    assert len(rows) == len(set(rows)) == 12
+
+
+def test_a_stream_over_the_network(shards, hub, monkeypatch):
+    monkeypatch.delenv("JEPA_DATA_MIRROR")
+    hub.revision = REVISIONS[FINEWEB.name]
+    paths = FINEWEB.files["train"]
+    hub.files = {f"{FINEWEB.name}/{path}": shards[0].read_bytes() for path in paths}
+    hub.files[f"{FINEWEB.name}/sample/100BT/000_00000.parquet"] = b"not wanted"
+    rows = iter(stream_data("fineweb-edu"))
+    assert next(rows) == {"text": "0-0"}
+    assert set(hub.downloads) == {f"{FINEWEB.name}/{paths[0]}"}
+    assert len(list(rows)) == 14 * 4 - 1
+    assert set(hub.downloads) == {f"{FINEWEB.name}/{path}" for path in paths}
+
+
+def test_a_stream_without_network_or_with_wrong_arguments(folder, hub):
+    start = time.monotonic()
+    hub.hang = True
+    with (
+        pytest.warns(DataWarning, match="no shard of HuggingFaceFW/fineweb-edu in the mirror"),
+        pytest.raises(
+            DataUnavailableError,
+            match="cannot be had from the mirror or the hub: no shard .*cannot be reached",
+        ),
+    ):
+        stream_data("fineweb-edu")
+    with pytest.raises(DataUnavailableError, match="from the mirror: no shard of HuggingFaceFW"):
+        stream_data("fineweb-edu", source="mirror")
+    assert time.monotonic() - start < 2
+    with pytest.raises(ValueError, match="name must be one of fineweb-edu; got 'wikitext-2'"):
+        stream_data("wikitext-2")
+    with pytest.raises(ValueError, match="source must be None or one of mirror, hub; got 'sample'"):
+        stream_data("fineweb-edu", source="sample")
+    with pytest.raises(ValueError, match="got rank 2 with world_size 2"):
+        stream_data("fineweb-edu", rank=2, world_size=2)
+
+
+# ---- chunks
+# --------------------------------------------------------------------------------------------------------------
+
 
 LINES = [
     "It was the best of times,",
@@ -28,10 +303,6 @@ def tokenizer(lines, add_special_tokens=True):
 
 def all_tokens(lines=LINES):
     return [ord(c) for line in lines if line.strip() for c in line]
-
-
-# ---- chunks
-# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 1000])
@@ -127,331 +398,133 @@ def test_span_mask_leaves_no_part_empty(cuts, words):
         span_mask(torch.tensor(cuts), 4)
 
 
-P, L = 50, 20  # chunks, tokens in each
+# ---- classes
+# -------------------------------------------------------------------------------------------------------------
 
 
-def spans(**change):
-    """Token ids say which chunk and which place they are from."""
-    chunks = torch.arange(P * L).view(P, L)
-    return SpanDataModule(chunks, **dict(batch_size=8, min_length=3) | change)
-
-
-def epoch(data, number=0, **process):
-    """Ids, masks of context and of target of all batches, each (batches, B, L)."""
-    batches = list(data.batches(number, **process))
-    assert all(torch.equal(ids, again) for (ids, _), (again, _) in batches)
-    return tuple(
-        torch.stack(x)
-        for x in zip(*((ids, context, target) for (ids, context), (_, target) in batches))
+def test_captions_of_classes():
+    captions = class_captions(
+        ["dog", "airplane", "Airedale terrier"], ["a {}", "A {} and a cat", "one {}"]
     )
+    assert captions == [
+        ["a dog", "A dog and a cat", "one dog"],
+        ["an airplane", "An airplane and a cat", "one airplane"],
+        ["an Airedale terrier", "An Airedale terrier and a cat", "one Airedale terrier"],
+    ]
 
 
-def cuts_of(mask):
-    """Where a mask changes."""
-    changes = mask[..., 1:] != mask[..., :-1]
-    assert (changes.sum(dim=-1) == 1).all()  # contiguous
-    return changes.int().argmax(dim=-1) + 1
-
-
-def equal(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 8, 25, 50])
-def test_every_chunk_comes_once_except_those_that_fill_no_batch(batch_size):
-    data, left = spans(batch_size=batch_size), []
-    for number in range(3):
-        ids, _, _ = epoch(data, number)
-        assert ids.shape == (P // batch_size, batch_size, L)
-        rows = ids[..., 0].flatten() // L
-        assert torch.equal(ids.flatten(0, 1), data.chunks[rows])
-        assert len(set(rows.tolist())) == len(rows) and rows.tolist() != sorted(rows.tolist())
-        left.append(set(range(P)) - set(rows.tolist()))
-    assert P % batch_size == 0 or left[0] != left[1]  # no chunk is always left out
-
-
-@pytest.mark.parametrize("either_side", [False, True])
-@pytest.mark.parametrize("cut", CUTS)
-def test_context_and_target_are_the_two_parts(cut, either_side):
-    data, found = spans(cut=cut, either_side=either_side), []
-    for number in range(20):
-        _, context, target = epoch(data, number)
-        assert context.dtype == target.dtype == torch.bool and torch.equal(context, ~target)
-        assert context.shape == (6, 8, L)
-        cuts = cuts_of(context)
-        assert cuts.min() >= 3 and cuts.max() <= L - 3
-        found.append(cuts)
-    found = torch.stack(found)  # (epochs, batches, B)
-    if cut == "middle":
-        assert (found == 10).all()
-        return
-    assert set(found.flatten().tolist()) == set(range(3, L - 3 + 1))  # both ends among them
-    assert found.float().mean() == pytest.approx(L / 2, abs=3 * 4.6 / (len(found) * 6) ** 0.5)
-    alike = (found == found[..., :1]).all(dim=-1)
-    assert alike.all() if cut == "batch" else not alike.any()
-
-
-def test_middle_of_an_odd_length_leaves_the_longer_part_behind():
-    data = SpanDataModule(
-        torch.zeros(4, 7, dtype=torch.long), batch_size=4, min_length=3, cut="middle"
+def test_templates_of_the_book():
+    (dog, automobile) = class_captions(["dog", "automobile"])
+    assert len(set(dog)) == len(CLASS_TEMPLATES) == 8
+    assert all(" dog " in f" {caption} " for caption in dog) and "a photo of a dog" in dog
+    assert "a photo of an automobile" in automobile and not any(
+        " a automobile" in f" {caption}" for caption in automobile
     )
-    _, context, _ = epoch(data)
-    assert (context.sum(dim=-1) == 3).all()
-
-
-def test_cut_is_drawn_for_each_chunk_by_default_and_parts_have_32_tokens():
-    data = SpanDataModule(torch.zeros(40, 66, dtype=torch.long), batch_size=40)
-    _, context, _ = epoch(data)
-    assert set(cuts_of(context).flatten().tolist()) == {32, 33, 34} and context[..., 0].all()
-
-
-@pytest.mark.parametrize("cut", CUTS)
-def test_the_context_is_the_earlier_part_unless_told_otherwise(cut):
-    contexts = [epoch(spans(cut=cut), number)[1] for number in range(10)]
-    assert all(context[..., 0].all() for context in contexts)
-
-
-@pytest.mark.parametrize("cut", CUTS)
-def test_either_side_makes_the_later_part_the_context_in_half_of_all_cases(cut):
-    data = spans(cut=cut, either_side=True)
-    later = torch.stack(
-        [~epoch(data, number)[1][..., 0] for number in range(40)]
-    )  # (epochs, batches, B)
-    draws = 40 * 6 * (8 if cut == "chunk" else 1)
-    assert later.float().mean() == pytest.approx(0.5, abs=4 * 0.5 / draws**0.5)
-    alike = (later == later[..., :1]).all(dim=-1)
-    assert alike.float().mean() < 0.05 if cut == "chunk" else alike.all()
-
-
-def test_same_seed_and_epoch_give_the_same_batches():
-    for change in (dict(), dict(cut="batch", either_side=True)):
-        torch.manual_seed(0)
-        first = [epoch(spans(**change), number) for number in range(3)]
-        torch.manual_seed(1)
-        state = torch.get_rng_state()
-        data = spans(**change)
-        again = [epoch(data, number) for number in (2, 1, 0)][::-1]  # in any order
-        assert all(equal(a, b) for a, b in zip(first, again))
-        assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_other_epochs_and_seeds_give_other_batches():
-    drawn = [epoch(spans(seed=seed), number) for seed in (0, 1, 2) for number in (0, 1, 2)]
-    for first, second in itertools.combinations(drawn, 2):
-        assert not torch.equal(first[0], second[0]) and not torch.equal(first[1], second[1])
-
-
-@pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_processes_share_each_batch(cut, world_size):
-    data = spans(cut=cut, either_side=True)
-    parts = [epoch(data, 3, rank=rank, world_size=world_size) for rank in range(world_size)]
-    for whole, *ours in zip(epoch(data, 3), *parts):
-        assert all(part.shape == (6, 8 // world_size, L) for part in ours)
-        assert torch.equal(torch.cat(ours, dim=1), whole)  # (batches, B, L)
-
-
-def test_without_a_trainer_the_loader_gives_epoch_0():
-    data = spans()
-    loader = data.train_dataloader()
-    assert len(loader) == 6 and len(list(loader)) == 6
-    for (x, y), (expected_x, expected_y) in zip(loader, data.batches(0), strict=True):
-        assert equal(x, expected_x) and equal(y, expected_y)
-
-
-# ---- other passages in each epoch, and streams
-# ---------------------------------------------------------------------------
-
-
-def test_shifted_chunks_are_other_passages_of_the_same_text():
-    data, starts, order = spans(batch_size=7, shift=True), [], set()
-    for number in range(150):
-        ids, _, _ = epoch(data, number)
-        ids = ids.flatten(0, 1)
-        assert ids.shape == (P - 1, L)
-        text = torch.sort(ids.flatten()).values
-        starts.append(int(text[0]))
-        assert torch.equal(
-            text, torch.arange(starts[-1], starts[-1] + (P - 1) * L)
-        )  # all of it, each token once
-        assert (
-            torch.equal(ids, ids[:, :1] + torch.arange(L))
-            and ((ids[:, 0] - starts[-1]) % L == 0).all()
-        )
-        order.add(tuple((ids[:, 0] // L).tolist()))
-    assert set(starts) == set(range(L)) and len(order) == 150  # both ends among them
-
-
-def test_a_shift_costs_one_chunk():
-    data = spans(batch_size=25, shift=True)
-    assert data.steps == len(data.train_dataloader()) == len(list(data.batches(0))) == 1
-    assert spans(batch_size=49, shift=True).steps == 1
-    with pytest.raises(ValueError, match="batch_size.*chunks, 49, got 50"):
-        spans(batch_size=50, shift=True)
-
-
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_processes_share_shifted_batches(world_size):
-    data = spans(shift=True)
-    parts = [epoch(data, 3, rank=rank, world_size=world_size) for rank in range(world_size)]
-    for whole, *ours in zip(epoch(data, 3), *parts):
-        assert torch.equal(torch.cat(ours, dim=1), whole)
-
-
-def streamed(read=None, end=P, **change):
-    """A stream of the same chunks, dealt out to the processes; `read` collects which were asked for."""
-
-    def chunks(rank, world_size):
-        for i in range(rank, end, world_size):
-            if read is not None:
-                read.append(i)
-            yield torch.arange(i * L, (i + 1) * L)
-
-    return SpanDataModule(
-        chunks, **dict(batch_size=4, min_length=3, either_side=True, chunks_per_epoch=14) | change
-    )
-
-
-def test_a_stream_is_read_in_its_order_and_no_further():
-    read = []
-    data = streamed(read)
-    assert (
-        data.steps == len(data.train_dataloader()) == 3 and read == []
-    )  # 14 chunks hold three batches of 4
-    for number in range(4):
-        ids, context, target = epoch(data, number)
-        assert (
-            ids.shape == (3, 4, L) and torch.equal(context, ~target) and cuts_of(context).min() >= 3
-        )
-        assert (ids[..., 0].flatten() // L).tolist() == list(range(12 * number, 12 * number + 12))
-        assert read == list(range(12 * number + 12))
-
-
-@pytest.mark.parametrize("cut", CUTS)
-def test_a_stream_goes_on_in_any_epoch_as_if_read_from_the_start(cut):
-    data = streamed(cut=cut)
-    whole = [epoch(data, number) for number in range(4)]
-    assert not torch.equal(whole[0][1], whole[1][1]) or cut == "middle"
-    resumed = streamed(cut=cut)  # as after a kill
-    assert all(equal(whole[number], epoch(resumed, number)) for number in (2, 3))
-
-
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_processes_share_a_stream(world_size):
-    data, parts = streamed(), [streamed() for _ in range(world_size)]
-    for number in range(2):
-        ours = [
-            epoch(part, number, rank=rank, world_size=world_size) for rank, part in enumerate(parts)
-        ]
-        for whole, *found in zip(epoch(data, number), *ours):
-            assert torch.equal(torch.stack(found, dim=2).flatten(1, 2), whole)
-    resumed = epoch(streamed(), 1, rank=1, world_size=world_size)
-    assert equal(resumed, ours[1])
-
-
-def test_a_stream_that_begins_again_begins_at_its_start():
-    data = streamed()
-    first = epoch(data, 0)
-    assert equal(first, epoch(data, 0))
-    next(data.batches(1))  # given up in the middle
-    assert equal(epoch(streamed(), 1), epoch(data, 1))
-    assert equal(epoch(streamed(), 2, rank=1, world_size=2), epoch(data, 2, rank=1, world_size=2))
 
 
 @pytest.mark.parametrize(
-    "chunk, words",
+    ("names", "templates", "message"),
     [
-        (torch.arange(5), "2 \\* min_length = 6"),
-        (torch.rand(L), "float32"),
-        (torch.zeros(2, 3, dtype=torch.int64), "min_length"),
+        ([], ["a {}"], r"names must be a sequence of at least one string, got \[\]"),
+        ("dog", ["a {}"], "names must be a sequence of at least one string, got 'dog'"),
+        (["dog", " "], ["a {}"], "names must not be blank, got ' '"),
+        (["dog"], [], r"templates must be a sequence of at least one string, got \[\]"),
+        (["dog"], "a {}", "templates must be a sequence of at least one string, got 'a {}'"),
+        (["dog"], ["a {}", "a dog"], "templates must have {} once each, got 'a dog'"),
+        (["dog"], ["a {} and a {}"], "templates must have {} once each, got 'a {} and a {}'"),
     ],
 )
-def test_a_stream_of_something_else_is_an_error(chunk, words):
-    data = SpanDataModule(
-        lambda rank, world_size: [chunk] * 20, batch_size=4, min_length=3, chunks_per_epoch=14
-    )
-    with pytest.raises(ValueError, match=f"chunks.*{words}"):
-        next(data.batches(0))
+def test_classes_and_templates_that_do_not_fit(names, templates, message):
+    with pytest.raises(ValueError, match=message):
+        class_captions(names, templates)
 
 
-def test_chunks_that_are_neither_tensor_nor_stream():
-    with pytest.raises(ValueError, match="chunks.*got list"):
-        SpanDataModule([[1, 2, 3, 4]], batch_size=1)
-
-
-def test_a_stream_that_ends_too_early():
-    data = streamed(end=22)
-    assert len(list(data.batches(0))) == 3
-    second = data.batches(1)
-    assert [len(next(second)[0][0]) for _ in range(2)] == [4, 4]
-    with pytest.raises(ValueError, match="stream.*epoch 1"):
-        next(second)
-    with pytest.raises(ValueError, match="stream.*epoch 5"):  # skipped beyond the end
-        next(streamed().batches(5))
-
-
-@pytest.mark.parametrize(
-    "change, words",
-    [
-        (dict(chunks_per_epoch=None), "chunks_per_epoch must be given for a stream.*None"),
-        (dict(shift=True), "shift for a tensor only.*shift=True with function"),
-        (dict(batch_size=15), "batch_size.*14, got 15"),
-        (dict(min_length=0), "min_length.*got 0"),
-        (dict(cut="end"), "cut.*'end'"),
-    ],
-)
-def test_streams_reject_bad_arguments(change, words):
-    with pytest.raises(ValueError, match=words):
-        streamed(**change)
-    with pytest.raises(ValueError, match="chunks_per_epoch=14.*Tensor"):
-        spans(chunks_per_epoch=14)
-    with pytest.raises(
-        ValueError, match=r"world_size must divide batch_size = 4 of a stream, got 3"
-    ):
-        next(streamed().batches(0, world_size=3))
-
-
-# ---- arguments
+# ---- token ids
 # -----------------------------------------------------------------------------------------------------------
 
 
+def test_words_become_ids():
+    tokenizer = CaptionTokenizer.from_captions(["A dog runs .", "a black dog", "A cat !"])
+    assert (
+        tokenizer.words == ("<unk>", "a", "dog", "runs", ".", "black", "cat", "!")
+        and len(tokenizer) == 8
+    )
+    ids, visible = tokenizer(["A Dog!", "the black cat runs ."])
+    assert ids.dtype == torch.int64 and visible.dtype == torch.bool
+    assert ids.tolist() == [[1, 2, 7, 0, 0], [0, 5, 6, 3, 4]]
+    assert visible.tolist() == [[True, True, True, False, False], [True] * 5]
+    assert (
+        CaptionTokenizer(Vocabulary(tokenizer.words, tokenizer.vocabulary.counts)) == tokenizer
+    )  # from what was saved
+
+
+def test_rare_words_are_unknown():
+    captions = ["a dog", "a dog", "a cat"]
+    assert CaptionTokenizer.from_captions(captions, min_count=2).words == ("<unk>", "a", "dog")
+    assert CaptionTokenizer.from_captions(captions, min_count=3)(["a cat"])[0].tolist() == [[1, 0]]
+
+
+def test_a_caption_of_unknown_words_is_seen():
+    tokenizer = CaptionTokenizer.from_captions(["a dog"])
+    ids, visible = tokenizer(["zebra", "a dog"])
+    assert ids.tolist() == [[0, 0], [1, 2]] and visible.tolist() == [[True, False], [True, True]]
+    assert TextEncoder(len(tokenizer), dimensions=4)(ids, visible).isfinite().all()
+
+
+def test_long_captions_are_cut():
+    tokenizer = CaptionTokenizer.from_captions(["one two three four five"], max_length=3)
+    ids, visible = tokenizer(["one two three four five", "five"])
+    assert ids.tolist() == [[1, 2, 3], [5, 0, 0]] and visible.tolist() == [
+        [True] * 3,
+        [True, False, False],
+    ]
+    assert CaptionTokenizer(tokenizer.vocabulary)(["one " * 40])[0].shape == (1, 32)
+
+
+def test_embeddings_do_not_depend_on_the_other_captions():
+    tokenizer = CaptionTokenizer.from_captions(["a dog runs", "a cat sleeps on the mat"])
+    encoder = TextEncoder(len(tokenizer), dimensions=8, max_length=tokenizer.max_length).eval()
+    together = encoder(*tokenizer(["a dog", "a cat on the mat"]))
+    torch.testing.assert_close(together[:1], encoder(*tokenizer(["a dog"])))
+    assert (together[0] - together[1]).abs().max() > 0.1
+
+
 @pytest.mark.parametrize(
-    "chunks, change, words",
+    ("captions", "message"),
     [
-        (torch.zeros(5, dtype=torch.long), {}, r"chunks.*\(5,\)"),
-        (torch.zeros(5, 20), {}, "chunks.*float32"),
-        (torch.zeros(5, 20, dtype=torch.int32), {}, "chunks.*int32"),
-        (torch.zeros(5, 20, dtype=torch.long), dict(batch_size=6), "batch_size.*chunks, 5, got 6"),
-        (torch.zeros(5, 20, dtype=torch.long), dict(batch_size=0), "batch_size.*got 0"),
-        (torch.zeros(5, 20, dtype=torch.long), dict(min_length=0), "min_length.*got 0"),
-        (
-            torch.zeros(5, 20, dtype=torch.long),
-            dict(min_length=11),
-            "min_length.*half a chunk, 10, got 11",
-        ),
-        (
-            torch.zeros(5, 20, dtype=torch.long),
-            dict(cut="end"),
-            "cut.*chunk, batch, middle, got 'end'",
-        ),
+        ([], r"captions must be a sequence of at least one string, got \[\]"),
+        ("a dog", "captions must be a sequence of at least one string, got 'a dog'"),
+        (["a dog", ""], r"strings with at least one word, got '' as captions\[1\]"),
+        (["a dog", "a cat", "\n"], r"strings with at least one word, got '\\n' as captions\[2\]"),
+        ([["a dog"]], r"strings with at least one word, got \['a dog'\] as captions\[0\]"),
+        ([None], r"strings with at least one word, got None as captions\[0\]"),
     ],
 )
-def test_spans_reject_bad_arguments(chunks, change, words):
-    with pytest.raises(ValueError, match=words):
-        SpanDataModule(chunks, **dict(batch_size=5, min_length=3) | change)
+def test_captions_that_do_not_fit(captions, message):
+    tokenizer = CaptionTokenizer.from_captions(["a dog"])
+    for take in (CaptionTokenizer.from_captions, tokenizer):
+        with pytest.raises(ValueError, match=message):
+            take(captions)
 
 
-def test_spans_may_be_as_long_as_half_a_chunk():
-    _, context, _ = epoch(spans(min_length=10))
-    assert (context.sum(dim=-1) == 10).all()
+def test_numbers_out_of_range():
+    with pytest.raises(ValueError, match="max_length must be at least 1, got 0"):
+        CaptionTokenizer.from_captions(["a dog"], max_length=0)
+    with pytest.raises(ValueError, match="min_count must be at least 1, got 0"):
+        CaptionTokenizer.from_captions(["a dog"], min_count=0)
 
 
-def test_processes_may_have_uneven_parts_but_none_may_be_empty():
-    parts = [next(spans().batches(0, rank=rank, world_size=3))[0][0] for rank in range(3)]
-    assert [len(part) for part in parts] == [3, 3, 2]
-    assert torch.equal(torch.cat(parts), next(spans().batches(0))[0][0])
-    with pytest.raises(ValueError, match=r"world_size.*batch_size = 8.*world_size=9"):
-        next(spans().batches(0, rank=0, world_size=9))
-    for process in (dict(rank=2, world_size=2), dict(world_size=0), dict(rank=-1)):
-        with pytest.raises(ValueError, match="rank"):
-            next(spans().batches(0, **process))
+@pytest.mark.skipif(not MIRROR, reason="needs the real data: set JEPA_DATA_MIRROR")
+def test_captions_of_the_real_photographs(monkeypatch):
+    monkeypatch.setenv("JEPA_DATA_MIRROR", MIRROR)
+    data = load_data("flickr8k", source="mirror", splits=["train", "test"]).data
+    columns = [f"caption_{number}" for number in range(5)]
+    train, test = (
+        [text for name in columns for text in data[split][name]] for split in ("train", "test")
+    )
+    tokenizer = CaptionTokenizer.from_captions(train, min_count=5)
+    ids, visible = tokenizer(test)
+    assert 2000 < len(tokenizer) < 4000 and (ids[visible] == 0).float().mean() < 0.03  # few unknown
+    assert (
+        visible.sum(1).float().mean() > 10 and visible[:, -1].float().mean() < 0.01
+    )  # few are cut

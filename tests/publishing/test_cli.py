@@ -9,7 +9,7 @@ from datasets import Dataset
 from synthetic import GOOD_CELLS, make_tree
 from typer.testing import CliRunner
 
-from jepa_utils.data import load as sources
+from jepa_utils.data import load
 from jepa_utils.publishing import chapters, cli
 
 
@@ -140,20 +140,18 @@ def test_outside_the_book_the_error_says_so(tmp_path, monkeypatch):
 
 
 def test_data_commands(monkeypatch):
-    status = SimpleNamespace(origin="mirror", status="ok", note="equals SHA256SUMS")
+    found = {"mirror": "ok: train", "hub": "missing: no file"}
+    monkeypatch.setattr(load, "check_data", lambda name: found)
     monkeypatch.setattr(
-        sources,
-        "list_data",
-        lambda: [SimpleNamespace(name="toy", what="a toy", origin="mirror", note="there")],
+        load, "load_data", lambda name, source: SimpleNamespace(provenance=f"{name} from {source}")
     )
-    monkeypatch.setattr(sources, "check_data", lambda name: [status])
-    monkeypatch.setattr(sources, "fetch_data", lambda name: f"{name}: fetched")
-    assert "a toy" in jepa("data", "list").output
-    assert "toy: fetched" in jepa("data", "fetch", "toy").output
-    assert jepa("data", "check", "toy").exit_code == 0
-    status.status = "mismatch"
-    result = jepa("data", "check", "toy")
-    assert result.exit_code == 1 and "mismatch" in result.output
+    listed = jepa("data", "list").output
+    assert "cifar10" in listed and "mirror" in listed
+    assert jepa("data", "fetch", "cifar10").output == "cifar10 from hub\n"
+    assert jepa("data", "check", "cifar10").exit_code == 0
+    found["mirror"] = "damaged: a.parquet"
+    result = jepa("data", "check", "cifar10")
+    assert result.exit_code == 1 and "a.parquet" in result.output
 
 
 def test_data_commands_on_a_data_set_of_the_hub(tmp_path, monkeypatch):
@@ -168,19 +166,18 @@ def test_data_commands_on_a_data_set_of_the_hub(tmp_path, monkeypatch):
     (tmp_path / "mirror" / "SHA256SUMS").write_text(f"{digest}  ./{name}\n")
     monkeypatch.setenv("JEPA_DATA_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setenv("JEPA_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens
-    monkeypatch.delitem(sources.DATASETS, "shakespeare")  # its address is outside
+    monkeypatch.setattr(load, "HUB", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.setenv("COLUMNS", "200")
     rows = {
         line.split()[1]: line for line in jepa("data", "list").output.splitlines() if "│" in line
     }
-    assert "in the mirror, without split 'train', 'validation'" in rows["rotten-tomatoes"]
-    assert "sample" in rows["wikitext-2"] and "cannot be reached" in rows["wikitext-2"]
-    assert "Flickr8k" in rows["flickr8k"] and "sample" in rows["flickr8k"]
+    assert "ok: test" in rows["rotten-tomatoes"] and "mirror" in rows["rotten-tomatoes"]
+    assert "hub" in rows["wikitext-2"] and "without network the sample" in rows["wikitext-2"]
+    assert "Flickr8k" in rows["flickr8k"] and "to be downloaded" in rows["flickr8k"]
     assert jepa("data", "check").exit_code == 0
     (tmp_path / "mirror" / name).write_bytes(b"changed")
     result = jepa("data", "check", "rotten-tomatoes")
-    assert result.exit_code == 1 and "test.parquet: differs from SHA256SUMS" in result.output
+    assert result.exit_code == 1 and "test.parquet is not what its checksum says" in result.output
     result = jepa("data", "fetch", "rotten-tomatoes")
     assert (
         result.exit_code == 1
