@@ -8,7 +8,8 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pooch
 import requests
 
 from jepa_utils.data.registry import DATASETS, REVISIONS, TEXT_END, DataSet, Place
+from jepa_utils.files import write_whole
 
 # Read when the hub's library is imported: no telemetry, no second cache in the home, no chatter.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -26,6 +28,16 @@ HUB = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 REACH_SECONDS = 3.0  # no network is noticed within this time, whatever way it fails
 Files = dict[str, list[tuple[Path, str]]]  # by split: those that are there, with their sha256
 Splits = Sequence[str] | None
+# A line of SHA256SUMS as sha256sum and shasum write it, with --tag or without, and as openssl does.
+_CHECKSUM = re.compile(
+    r"([0-9a-f]{64}) [ *]?(.*\S.*)|SHA(?:2-)?256 ?\((.+)\) ?= ?([0-9a-f]{64})", re.IGNORECASE
+)
+_STAND_INS = {  # how begins what lies in the place of a file that was not fetched
+    rb"version https?://\S+/spec/v1": "a Git LFS pointer",
+    rb"\S*/annex/objects/": "a git-annex pointer",
+    rb"<(!doctype|!--|html|head|body|\?xml|error)": "a web page",
+    rb'\{\s*"(error|message)"|(\d{3}:? )?(\w+ )?not found\b': "an error message",
+}
 
 
 class DataUnavailableError(RuntimeError):
@@ -127,8 +139,8 @@ def check_data(name: str) -> dict[str, str]:
     for origin, find in (("mirror", mirror_files), ("hub", lambda p: hub_files(p, download=False))):
         try:
             there = ", ".join(split for split, part in find(place).items() if part)
-            sums = Path(os.environ.get("JEPA_DATA_MIRROR", ""), "SHA256SUMS").is_file()
-            found[origin] = f"{'ok' if sums or origin == 'hub' else 'unverified'}: {there}"
+            known = origin == "hub" or _checksums(env_folder("JEPA_DATA_MIRROR")) is not None
+            found[origin] = f"{'ok' if known else 'unverified'}: {there}"
         except PassedOverError as why:
             found[origin] = f"{'damaged' if isinstance(why, DamagedError) else 'missing'}: {why}"
     return found
@@ -144,15 +156,15 @@ def _read(name: str, spec: DataSet, origin: str, files: Files) -> LoadedData:
     place, hub = spec.place, origin == "hub"
     folder = next(iter(place.files.values()))[0].rpartition("/")[0]
     note = f"{'From' if hub else 'A copy of'} {place.url}{f' ({folder})' if folder else ''}."
-    try:
-        data = _tables(spec, files) if spec.columns else files["text"][0][0].read_bytes().decode()
-    except Exception as problem:  # those of pyarrow are of many kinds
-        form, kind = ", ".join(spec.columns or ["UTF-8"]), type(problem).__name__
-        raise PassedOverError(f"{place.name} has no readable {form} ({kind})") from problem
     if spec.columns:
+        data = _tables(spec, files)
         version = f"revision {REVISIONS[place.name][:8]}" if hub else "no revision stated"
     else:
-        data = data.replace("\r\n", "\n")
+        ((path, _),) = files["text"]
+        with readable(f"{path.name} of {place.name}", "UTF-8"):
+            data = path.read_bytes().decode().replace("\r\n", "\n")
+        if "\0" in data or not data.strip("\ufeff \t\r\n\f"):
+            raise DamagedError(f"{path.name} of {place.name} is no text, or a blank one")
         revised = re.search(r"Most recently updated: *([^\n]*\S)", data[:5000])
         version = f"revised {revised[1]}" if revised else "no version stated"
         edition = "The edition of" if TEXT_END in data else "Another edition than the one at"
@@ -175,10 +187,26 @@ def _tables(spec: DataSet, parts: dict[str, Any]) -> Any:
         if isinstance(part, dict):
             tables[split] = datasets.Dataset.from_dict(part, features)
         elif part:
-            read = [parquet.ParquetFile(path).read(schema.names) for path, _ in part]
-            cast = [table_cast(table.select(schema.names), schema) for table in read]
+            cast = []
+            for path, _ in part:
+                name = f"{path.name} of {spec.place.name}"
+                with readable(name, ", ".join(schema.names)):
+                    read = parquet.ParquetFile(path).read(schema.names)
+                    cast.append(table_cast(read.select(schema.names), schema))
+                if not len(cast[-1]):
+                    raise DamagedError(f"{name} has no rows")
             tables[split] = datasets.Dataset(pyarrow.concat_tables(cast), fingerprint=part[0][1])
     return tables
+
+
+@contextmanager
+def readable(name: str, form: str) -> Iterator[None]:
+    """Reading a file of this name; raises `DamagedError` if it does not hold what it should."""
+    try:
+        yield
+    except Exception as problem:  # those of pyarrow are of many kinds
+        kind = type(problem).__name__
+        raise DamagedError(f"{name} has no readable {form} ({kind})") from problem
 
 
 def _sample(name: str, spec: DataSet, splits: Sequence[str], note: str) -> LoadedData:
@@ -240,24 +268,59 @@ def first_source(name: str, source: str | None, place: Place, readers: dict[str,
 
 def mirror_files(place: Place, splits: Splits = None) -> Files:
     """Files in the mirror by split, none for one that it lacks; of ``splits`` it must have all."""
-    folder, found = Path(os.environ.get("JEPA_DATA_MIRROR") or os.devnull), {}
-    if not folder.is_dir():
+    folder, found = env_folder("JEPA_DATA_MIRROR"), {}
+    if not folder or not os.path.isdir(folder):
         raise PassedOverError("JEPA_DATA_MIRROR is not set to a folder that exists")
-    sums = folder / "SHA256SUMS"  # lines of 64 digits, two characters, path
-    lines = sums.read_text("utf-8", "replace").splitlines() if sums.is_file() else []
-    listed = {line[66:].removeprefix("./"): line[:64] for line in lines}
+    listed = _checksums(folder)
     for split, paths in place.files.items():
         names = [f"{place.name}/{path}" for path in paths]
         one = Path(names[0]).with_name(f"{split}-00000-of-00001.parquet").as_posix()
-        names = [one] if (folder / one).is_file() else names  # shards may be joined in a mirror
-        names = names if all((folder / name).is_file() for name in names) else []
+        # Shards may be joined in a mirror. A folder or broken link in a file's place counts as
+        # there, so that it is told of.
+        names = [one] if os.path.lexists(folder / one) else names
+        names = names if all(os.path.lexists(folder / name) for name in names) else []
         if not names and split in (splits or ()):
             raise PassedOverError(f"no split {split!r} of {place.name} in the mirror")
         if not names or split in (splits or place.files):
-            found[split] = [_compared(folder / n, n, listed and listed.get(n, "-")) for n in names]
+            found[split] = [
+                _compared(
+                    folder / name,
+                    name,
+                    None if listed is None else listed.get(os.path.abspath(folder / name), "none"),
+                )
+                for name in names
+            ]
     if not any(found.values()):
         raise PassedOverError(f"nothing of {place.name} in the mirror")
     return found
+
+
+def env_folder(variable: str) -> Path | None:
+    """The folder that an environment variable names; None if it is not set, or empty."""
+    name = os.environ.get(variable)
+    return Path(os.path.expanduser(name)) if name else None
+
+
+def _checksums(folder: Path) -> dict[str, str] | None:
+    """Checksums by absolute path, of a mirror's SHA256SUMS; None if it has none."""
+    sums, listed = folder / "SHA256SUMS", {}
+    if not os.path.lexists(sums):
+        return None
+    try:
+        text = sums.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as problem:
+        raise DamagedError(f"SHA256SUMS cannot be read: {problem.strerror}") from problem
+    for number, line in enumerate(re.split(r"\r?\n|\0", text), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        escaped = line.startswith("\\")  # so the tools mark that a name has escapes
+        if not (found := _CHECKSUM.fullmatch(line[escaped:])):
+            raise DamagedError(f"SHA256SUMS: line {number} is no SHA-256 checksum with a file name")
+        digest, name = (found[1] or found[4]).lower(), found[2] or found[3]
+        if escaped:
+            name = re.sub(r"\\(.)", lambda c: {"n": "\n", "r": "\r"}.get(c[1], c[1]), name)
+        listed[os.path.abspath(folder / name)] = digest
+    return listed
 
 
 def hub_files(place: Place, splits: Splits = None, download: bool = True) -> Files:
@@ -284,8 +347,24 @@ def unreachable(url: str) -> str:
     return outcome[0] and f"the public address cannot be reached ({outcome[0]})"
 
 
+def check_content(path: Path, name: str) -> None:
+    """Raise `DamagedError` if a file is empty, a pointer to another one, or an error page."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
+            size = file.seek(0, os.SEEK_END)
+    except OSError as problem:
+        raise DamagedError(f"{name} cannot be read: {problem.strerror}") from problem
+    if not size:
+        raise DamagedError(f"{name} is empty")
+    for pattern, what in _STAND_INS.items():
+        if re.match(pattern, start, re.IGNORECASE):
+            raise DamagedError(f"{name} is {what}, not the file itself")
+
+
 def _compared(path: Path, name: str, expected: str | None) -> tuple[Path, str]:
     """Compare a file with its checksum: a sha256, or git's, as of small files of the hub."""
+    check_content(path, name)
     try:
         with path.open("rb") as file:
             actual = digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -301,7 +380,7 @@ def _compared(path: Path, name: str, expected: str | None) -> tuple[Path, str]:
 
 def cache_folder() -> Path:
     """Return the folder for downloads."""
-    return Path(os.environ.get("JEPA_CACHE_DIR") or pooch.os_cache("jepa-book"))
+    return env_folder("JEPA_CACHE_DIR") or Path(pooch.os_cache("jepa-book"))
 
 
 def _cached(place: Place, name: str) -> tuple[Path, str]:
@@ -309,7 +388,8 @@ def _cached(place: Place, name: str) -> tuple[Path, str]:
     if place.page:
         path = cache_folder() / place.name / name
         record = path.with_name(f"{name}.sha256")
-        expected = record.read_text() if record.is_file() else "none"
+        there = record.is_file()
+        expected = (there and record.read_text("utf-8", "replace").strip()) or "none"
     else:
         repo = f"{place.kind}s--{place.name.replace('/', '--')}"
         path = cache_folder() / "hub" / repo / "snapshots" / REVISIONS[place.name] / name
@@ -353,4 +433,4 @@ def _download_page(url: str, folder: Path, name: str) -> None:
     content = Path(page.fetch(name, downloader=pooch.HTTPDownloader(timeout=15))).read_bytes()
     if TEXT_END.encode() not in content:
         raise EOFError("the page is cut short")
-    (folder / f"{name}.sha256").write_text(hashlib.sha256(content).hexdigest())
+    write_whole(folder / f"{name}.sha256", hashlib.sha256(content).hexdigest().encode())

@@ -106,6 +106,8 @@ def load_tokenizer(
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as problem:  # the library raises no other
             raise PassedOverError(f"{path.name} of {place.name} is no tokeniser") from problem
+        if tokenizer.token_to_id(_END) is None:
+            raise PassedOverError(f"{path.name} of {place.name} lacks the token {_END}")
         version, note = "no revision stated", "A copy of"
         if origin == "hub":
             version, note = f"revision {REVISIONS[place.name][:8]}", "From"
@@ -216,8 +218,15 @@ def stream_data(
 
 
 def _mirror_shards(place: Place) -> list[str]:
-    folder = Path(os.environ.get("JEPA_DATA_MIRROR") or os.devnull, place.name)
-    shards = [str(folder / name) for name in place.files["train"] if (folder / name).is_file()]
+    from pyarrow import parquet
+
+    folder, shards = load.env_folder("JEPA_DATA_MIRROR"), []
+    for name in [f"{place.name}/{path}" for path in place.files["train"] if folder]:
+        if os.path.lexists(path := folder / name):
+            load.check_content(path, name)
+            with load.readable(name, "text"):  # the shard's end only
+                parquet.read_schema(path).field("text")
+            shards.append(str(path))
     if not shards:
         raise PassedOverError(f"no shard of {place.name} in the mirror")
     return shards
@@ -236,7 +245,10 @@ def _rows(shards: list[str]) -> Iterator[dict[str, str]]:
 
     hub = HfFileSystem(endpoint=load.HUB, token=False)
     for shard in shards:
-        with hub.open(shard) if shard.startswith("hf://") else Path(shard).open("rb") as file:
+        with (
+            load.readable(shard.rpartition("/")[2], "text"),
+            hub.open(shard) if shard.startswith("hf://") else Path(shard).open("rb") as file,
+        ):
             for batch in parquet.ParquetFile(file).iter_batches(batch_size=1000, columns=["text"]):
                 yield from batch.to_pylist()
 

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -313,6 +314,211 @@ def forbid(monkeypatch, path: Path) -> None:
 def test_mirror_file_that_cannot_be_read(mirror, content):
     fill_mirror(mirror, {TRAIN: content})
     with pytest.raises(DataUnavailableError, match="Salesforce/wikitext has no readable text "):
+        load_data("wikitext-2", source="mirror")
+
+
+# ---- lists of checksums
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sha256sum"],
+        ["sha256sum", "-b"],
+        ["sha256sum", "--tag"],
+        ["sha256sum", "-z"],
+        ["shasum", "-a", "256"],
+        ["shasum", "-a", "256", "-b"],
+        ["shasum", "-a", "256", "--tag"],
+        ["openssl", "dgst", "-sha256"],
+        ["openssl", "dgst", "-sha256", "-r"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("names", ["", "./", "folder"])
+def test_checksums_as_tools_write_them(mirror, command, names):
+    if not shutil.which(command[0]):
+        pytest.skip(f"there is no {command[0]}")
+    start = f"{mirror}/" if names == "folder" else names
+    command = [*command, f"{start}{VALIDATION}", f"{start}{TEST}"]
+    listed = subprocess.run(command, cwd=mirror, capture_output=True, check=True).stdout
+    (mirror / "SHA256SUMS").write_bytes(listed)
+    check_the_list_of(mirror)
+
+
+def check_the_list_of(mirror: Path) -> None:
+    """The mirror's files are good; a change in one is found."""
+    good = load_data("wikitext-2", source="mirror").provenance
+    assert good.sha256 == combined(VALIDATION, TEST)
+    alter(mirror / TEST)
+    with pytest.raises(DataUnavailableError, match="test-.*is not what its checksum says"):
+        load_data("wikitext-2", source="mirror")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{digest}  ././{name}",
+        "{upper} *{name}",
+        "{digest} {name}",
+        "SHA256 ({name}) = {upper}",
+        "SHA256({name})= {digest}",
+        "SHA2-256(./{name})= {digest}",
+        "\\{digest}  ./{name}",
+        "\\SHA256 ({name}) = {digest}",
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"], ids=["LF", "CRLF", "NUL"])
+def test_checksums_in_every_form(mirror, line, end):
+    lines = ["\ufeff# of the mirror", "", *(f"\\{'0' * 64}  a\\\\b\\n{n}" for n in (1, 2))]
+    for name in (VALIDATION, TEST):
+        digest = sha256(CONTENT[name])
+        lines.append(line.format(digest=digest, upper=digest.upper(), name=name))
+    (mirror / "SHA256SUMS").write_bytes("".join(line + end for line in lines).encode())
+    check_the_list_of(mirror)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0" * 63 + "  name",
+        "g" * 64 + "  name",
+        "0" * 40 + "  name",
+        "0" * 128 + "  name",
+        "0" * 64,
+        "0" * 64 + "  ",
+        "MD5 (name) = " + "0" * 32,
+        f"SHA512 (name) = {'0' * 128}",
+        "<html>",
+        "version https://git-lfs.github.com/spec/v1",
+    ],
+)
+def test_a_line_that_is_no_checksum_is_named(mirror, hub, line):
+    listed = (mirror / "SHA256SUMS").read_text()
+    (mirror / "SHA256SUMS").write_text(f"{listed}\n{line}\n")
+    reason = "SHA256SUMS: line 4 is no SHA-256 checksum with a file name"
+    with pytest.warns(DataWarning, match=f"mirror passed over: {reason}"):
+        assert load_data("wikitext-2").provenance.origin == "hub"
+    assert check_data("wikitext-2")["mirror"] == f"damaged: {reason}"
+
+
+@pytest.mark.parametrize("content", [b"", b"# none\n", None], ids=["empty", "comment", "folder"])
+def test_a_list_without_checksums_verifies_nothing(mirror, content):
+    (mirror / "SHA256SUMS").unlink()
+    if content is None:
+        (mirror / "SHA256SUMS").mkdir()
+    else:
+        (mirror / "SHA256SUMS").write_bytes(content)
+    reason = "SHA256SUMS cannot be read" if content is None else "not what its checksum says"
+    with pytest.raises(DataUnavailableError, match=reason):
+        load_data("wikitext-2", source="mirror")
+    assert check_data("wikitext-2")["mirror"].startswith("damaged: ")
+
+
+def test_a_record_of_a_checksum_that_is_empty_verifies_nothing(server, page):
+    load_data("shakespeare")
+    page.write_bytes(PAGE.replace(b"Soft", b"Hard"))
+    page.with_name("complete_works.txt.sha256").write_bytes(b"")
+    with pytest.warns(DataWarning, match="downloading it again"):
+        assert load_data("shakespeare").provenance.sha256 == sha256(PAGE)
+
+
+# ---- files that are not what should lie there
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 9\n" % (b"a" * 64)
+STAND_INS = {
+    "pointer": (POINTER, "is a Git LFS pointer, not the file itself"),
+    "pointer, CRLF": (POINTER.replace(b"\n", b"\r\n"), "is a Git LFS pointer"),
+    "annex": (b"/annex/objects/SHA256E-s9--aaaa.txt\n", "is a git-annex pointer"),
+    "empty": (b"", "is empty"),
+    "page": (b"\n<!DOCTYPE html>\n<html><body>404</body></html>\n", "is a web page"),
+    "page, upper": (b"\xef\xbb\xbf<HTML><BODY>Sign in</BODY></HTML>", "is a web page"),
+    "answer": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
+    "text": (b"404: Not Found", "is an error message"),
+    "hub": (b"Entry not found", "is an error message"),
+    "json": (b'{"error":"Repository not found"}', "is an error message"),
+    "folder": (None, "cannot be read: Is a directory"),
+}
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "no list"])
+@pytest.mark.parametrize(("content", "reason"), STAND_INS.values(), ids=STAND_INS)
+@pytest.mark.parametrize("name", ["shakespeare", "wikitext-2"])
+def test_what_is_not_the_file_is_passed_over(mirror, server, hub, name, content, reason, listed):
+    """Also where the list has its own checksum."""
+    file = TEST if name == "wikitext-2" else "shakespeare/complete_works.txt"
+    (mirror / TEST).unlink()
+    if content is None:
+        (mirror / file).mkdir(parents=True)
+    else:
+        fill_mirror(mirror, {file: content})
+    if not listed:
+        (mirror / "SHA256SUMS").unlink()
+    with pytest.warns(DataWarning, match=f"mirror passed over: {file} {reason}"):
+        assert load_data(name).provenance.origin == "hub"
+    assert check_data(name)["mirror"].startswith(f"damaged: {file} {reason}")
+
+
+def test_a_link_that_leads_nowhere_is_passed_over(mirror, hub):
+    (mirror / TEST).unlink()
+    (mirror / TEST).symlink_to(".git/annex/objects/test")
+    with pytest.warns(DataWarning, match=f"{TEST} cannot be read: No such file or directory"):
+        assert load_data("wikitext-2").provenance.origin == "hub"
+
+
+@pytest.mark.parametrize("content", [b"\n \r\n", b"\0" * 5000, b"R\0O\0M\0E\0O\0\n\0"])
+def test_a_text_without_text_is_passed_over(text_mirror, server, content):
+    fill_mirror(text_mirror.parents[1], {"shakespeare/complete_works.txt": content})
+    reason = "mirror passed over: complete_works.txt of shakespeare is no text"
+    with pytest.warns(DataWarning, match=reason):
+        assert load_data("shakespeare").provenance.origin == "hub"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (CONTENT[TEST][:-20], r"has no readable text \(ArrowInvalid\)"),
+        (CONTENT[TEST][20:], r"has no readable text \("),
+        (parquet_bytes(text=pyarrow.array([], pyarrow.string())), "has no rows"),
+    ],
+    ids=["end", "start", "no rows"],
+)
+def test_the_table_that_cannot_be_read_is_named(mirror, hub, content, reason):
+    fill_mirror(mirror, {TEST: content})
+    reason = rf"test-00000-of-00001.parquet of Salesforce/wikitext {reason}"
+    with pytest.warns(DataWarning, match=f"mirror passed over: {reason}"):
+        assert load_data("wikitext-2").provenance.origin == "hub"
+
+
+def test_a_pointer_in_the_cache_is_downloaded_again(server, page):
+    page.parent.mkdir(parents=True)
+    page.write_bytes(POINTER)
+    page.with_name("complete_works.txt.sha256").write_text(sha256(POINTER))
+    with pytest.warns(DataWarning, match="Git LFS pointer, not the file itself; downloading"):
+        assert load_data("shakespeare").provenance.sha256 == sha256(PAGE)
+
+
+# ---- folders in the environment
+
+
+def test_the_home_in_names_of_folders(server, mirror, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("JEPA_CACHE_DIR", "~/kept")
+    monkeypatch.setenv("JEPA_DATA_MIRROR", "~/mirror")
+    assert load_data("wikitext-2").provenance.origin == "mirror"
+    assert check_data("wikitext-2")["mirror"] == "ok: validation, test"
+    load_data("shakespeare", source="hub")
+    assert (tmp_path / "kept/shakespeare/complete_works.txt").read_bytes() == PAGE
+    assert not (tmp_path / "~").exists()
+
+
+def test_empty_names_of_folders_count_as_not_set(monkeypatch):
+    usual = pooch.os_cache("jepa-book")
+    monkeypatch.setenv("JEPA_CACHE_DIR", "")
+    assert load.cache_folder() == usual
+    monkeypatch.setenv("JEPA_DATA_MIRROR", "")
+    with pytest.raises(DataUnavailableError, match="JEPA_DATA_MIRROR is not set to a folder"):
         load_data("wikitext-2", source="mirror")
 
 

@@ -15,7 +15,13 @@ from fakehub import FakeHub, cut_off, fill_mirror, on_its_own
 from pyarrow import parquet
 from torch.utils.data import DataLoader
 
-from jepa_utils.data.load import DataUnavailableError, DataWarning, SampleDataWarning, load_data
+from jepa_utils.data.load import (
+    DamagedError,
+    DataUnavailableError,
+    DataWarning,
+    SampleDataWarning,
+    load_data,
+)
 from jepa_utils.data.registry import REVISIONS
 from jepa_utils.data.samples import sample_articles
 from jepa_utils.data.tokens import (
@@ -36,6 +42,7 @@ from jepa_utils.models.text import TextEncoder
 GPT2, FINEWEB = TOKENIZERS["gpt2"].name, STREAMS["fineweb-edu"]
 NAME = f"{GPT2}/tokenizer.json"
 MIRROR = os.environ.get("JEPA_DATA_MIRROR", "")  # as it was before the tests take it away
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 9\n" % (b"a" * 64)
 TEXT = " = Über , den ' s Titel = \n <unk> ( 3 @.@ 5 ) ☃"
 
 
@@ -129,6 +136,30 @@ def test_altered_mirror_file(mirror, hub, altered):
         match="'gpt2' cannot be had from the mirror: nothing of openai-community/gpt2 in the mirror",
     ):
         load_tokenizer(source="mirror")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content[:-20], "tokenizer.json of openai-community/gpt2 is no tokeniser"),
+        (lambda content: b"\xff" + content, "tokenizer.json of .* is no tokeniser"),
+        (lambda content: b"", "openai-community/gpt2/tokenizer.json is empty"),
+        (lambda content: POINTER, "openai-community/gpt2/tokenizer.json is a Git LFS pointer"),
+        (
+            lambda content: b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}',
+            r"tokenizer.json of openai-community/gpt2 lacks the token <\|endoftext\|>",
+        ),
+        (None, "openai-community/gpt2/tokenizer.json cannot be read: Is a directory"),
+    ],
+    ids=["cut short", "bytes", "empty", "pointer", "no words", "folder"],
+)
+def test_a_mirror_with_a_damaged_tokeniser_is_passed_over(folder, hub, content, change, reason):
+    if change:
+        fill_mirror(folder, {NAME: change(content)})
+    else:
+        (folder / NAME).mkdir(parents=True)
+    with pytest.warns(DataWarning, match=f"'gpt2': mirror passed over: {reason}"):
+        assert load_tokenizer().provenance.origin == "hub"
 
 
 def test_damaged_cached_file_is_downloaded_again(hub, tmp_path):
@@ -228,12 +259,41 @@ def test_each_process_streams_its_own_rows(shards, world_size):
     assert sorted(sum(parts, [])) == [f"{number}-{row}" for number in range(3) for row in range(4)]
 
 
-def test_a_stream_opens_a_shard_only_when_it_gets_there(shards):
-    shards[1].write_bytes(b"not parquet")
+def test_a_stream_reads_a_shard_only_when_it_gets_there(shards):
+    content = shards[1].read_bytes()
+    shards[1].write_bytes(content[:4] + b"\xff" * 40 + content[44:])  # its end is whole
     rows = iter(stream_data("fineweb-edu"))
     assert [next(rows) for _ in range(4)] == [{"text": f"0-{row}"} for row in range(4)]
-    with pytest.raises(pyarrow.ArrowInvalid):
+    with pytest.raises(DamagedError, match=r"001_00000.parquet has no readable text \("):
         next(rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content[:-20], r"has no readable text \(ArrowInvalid\)"),
+        (lambda content: b"", "is empty"),
+        (lambda content: POINTER, "is a Git LFS pointer, not the file itself"),
+        (None, "cannot be read: Is a directory"),
+    ],
+    ids=["cut short", "empty", "pointer", "folder"],
+)
+def test_a_stream_passes_over_a_mirror_with_a_damaged_shard(shards, hub, change, reason):
+    hub.revision = REVISIONS[FINEWEB.name]
+    whole = shards[0].read_bytes()
+    hub.files = {f"{FINEWEB.name}/{path}": whole for path in FINEWEB.files["train"]}
+    content = shards[1].read_bytes()
+    shards[1].unlink()
+    if change:
+        shards[1].write_bytes(change(content))
+    else:
+        shards[1].mkdir()
+    reason = f"HuggingFaceFW/fineweb-edu/sample/10BT/001_00000.parquet {reason}"
+    with pytest.warns(DataWarning, match=f"'fineweb-edu': mirror passed over: {reason}"):
+        rows = stream_data("fineweb-edu")
+    assert len(list(rows)) == 14 * 4
+    with pytest.raises(DataUnavailableError, match=f"from the mirror: {reason}"):
+        stream_data("fineweb-edu", source="mirror")
 
 
 def test_a_stream_in_worker_processes(shards):
