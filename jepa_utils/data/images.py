@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -58,7 +59,7 @@ _FROM_YIQ = torch.linalg.inv(_TO_YIQ)
 def image_tensor(
     table: datasets.Dataset, *, image: str = "img", label: str = "label"
 ) -> tuple[Tensor, Tensor]:
-    """Decode a table of image files into memory, once.
+    """Decode a table of image files into memory, once, as `decode_images` does.
 
     Parameters
     ----------
@@ -92,6 +93,9 @@ def image_tensor(
 
 def decode_images(table: datasets.Dataset, image: str, *, size: int | None = None) -> Tensor:
     """Decode one column of image files into memory, once.
+
+    Images stand upright, as their EXIF orientation says. Grey of 16 bits is scaled to 8, and
+    transparency is left out.
 
     Parameters
     ----------
@@ -164,12 +168,42 @@ def _decoded(content: bytes | None, row: int, column: str) -> Image.Image:
     try:
         if content is None:
             raise ValueError("there is no file in it")
-        return Image.open(io.BytesIO(content)).convert("RGB")
+        with Image.open(io.BytesIO(content)) as file:
+            return _eight_bits(file, _upright(file)).convert("RGB")
     except Exception as problem:  # Pillow's decoders raise errors of many kinds
         # whose message is an address in memory
         unknown = isinstance(problem, UnidentifiedImageError)
         reason = "no image of a known format, or its head is damaged" if unknown else problem
         raise ValueError(f"row {row} of column {column!r} cannot be decoded: {reason}") from problem
+
+
+def _upright(file: Image.Image) -> Image.Image:
+    file.load()  # what tells the orientation may stand after the pixels
+    try:
+        file.getexif()
+    except SyntaxError:  # so Pillow calls damaged EXIF data; the pixels may be good
+        return file
+    return ImageOps.exif_transpose(file)
+
+
+def _eight_bits(file: Image.Image, image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits, which Pillow would clip at 255, scaled to 8; others as they are."""
+    if image.mode == "F":
+        raise ValueError("its mode F (floating point) has no fixed range")
+    if not image.mode.startswith("I"):
+        return image
+    values, tags = np.asarray(image).astype(np.int64), getattr(file, "tag_v2", {})
+    # Also in mode I it is 16 bits that files have (PNG, PGM). A TIFF file may have 12.
+    most = 4095 if tags.get(BITSPERSAMPLE) == (12,) else 65535
+    low, high = values.min(), values.max()
+    if low < 0 or high > most:
+        raise ValueError(
+            f"its mode {image.mode} has no fixed range; values must be from 0 to {most}, "
+            f"got {low} to {high}"
+        )
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:  # white is 0
+        values = most - values
+    return Image.fromarray(((values * 255 + most // 2) // most).astype(np.uint8))
 
 
 def caption_table(

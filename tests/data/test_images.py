@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image as Picture
 from jepa_utils.data.images import (
     CIFAR10_MEAN,
     CIFAR10_STD,
+    _eight_bits,
     augmented_view,
     caption_table,
     color_jitter,
@@ -89,6 +91,149 @@ def test_every_format_becomes_red_green_blue():
         assert (
             image.view(3, -1).int() - torch.tensor(wanted)[:, None]
         ).abs().max() <= 2  # JPEG is not exact
+
+
+def stored(image: Picture.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+GREYS = np.arange(16, dtype=np.uint16).reshape(4, 4) * 4369  # from 0 to 65535
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        stored(Picture.fromarray(GREYS)),
+        stored(Picture.fromarray(GREYS), "TIFF"),
+        stored(Picture.frombytes("I;16B", (4, 4), GREYS.astype(">u2").tobytes()), "TIFF"),
+        stored(Picture.fromarray(GREYS), "JPEG2000", irreversible=False),
+        stored(Picture.fromarray(GREYS.astype(np.int32)), "TIFF"),
+        b"P5 4 4 65535\n" + GREYS.astype(">u2").tobytes(),
+        stored(Picture.fromarray((GREYS // 257).astype(np.uint8))),
+    ],
+    ids=["PNG", "TIFF", "TIFF, big-endian", "JPEG 2000", "32 bits", "PGM", "8 bits"],
+)
+def test_grey_of_every_depth_has_its_whole_range(content):
+    image = decode_images(table([content]), "img")[0]
+    assert image.flatten(1).tolist() == [list(range(0, 256, 17))] * 3
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I;16N", "I"])
+def test_grey_of_16_bits_is_rounded_to_8(mode):
+    order = {"I;16B": ">u2", "I": "<i4"}.get(mode, "<u2")
+    values = np.array([0, 128, 129, 385, 386, 65406, 65407, 65535])
+    image = Picture.frombytes(mode, (8, 1), values.astype(order).tobytes())
+    assert list(_eight_bits(image, image).tobytes()) == [0, 0, 1, 1, 2, 254, 255, 255]
+
+
+def tiff(bits: int, white: int, rows: bytes) -> bytes:
+    """A TIFF file of 4 x 1 grey pixels, whose white is 0 or not."""
+    tags = [(256, 4), (257, 1), (258, bits), (259, 1), (262, white), (273, 110), (279, len(rows))]
+    tags = [*tags[:6], (277, 1), tags[6]]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    body = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    return head + body + bytes(4) + rows
+
+
+@pytest.mark.parametrize(
+    ("bits", "white", "values", "expected"),
+    [
+        (12, 1, [0, 273, 2184, 4095], [0, 17, 136, 255]),
+        (16, 1, [0, 4369, 34952, 65535], [0, 17, 136, 255]),
+        (16, 0, [0, 4369, 34952, 65535], [255, 238, 119, 0]),
+    ],
+)
+def test_grey_of_tiff_files(bits, white, values, expected):
+    if bits == 12:
+        rows = int("".join(f"{value:012b}" for value in values), 2).to_bytes(6, "big")
+    else:
+        rows = struct.pack("<4H", *values)
+    image = decode_images(table([tiff(bits, white, rows)]), "img")
+    assert image[0, :, 0].tolist() == [expected] * 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [
+        ("1", (255, 255, 255)),
+        ("L", (200, 200, 200)),
+        ("LA", (200, 200, 200)),
+        ("P", (204, 51, 102)),  # of the web palette
+        ("PA", (204, 51, 102)),
+        ("RGBA", (200, 40, 90)),
+        ("RGBX", (200, 40, 90)),
+        ("CMYK", (200, 40, 90)),
+        ("YCbCr", (200, 40, 90)),
+        ("LAB", (200, 40, 90)),
+        ("HSV", (200, 40, 90)),
+        ("RGBa", (200, 40, 90)),
+    ],
+)
+def test_every_other_mode_becomes_red_green_blue(mode, wanted):
+    grey, colour = (Picture.new("RGB", (2, 2), value) for value in ((200,) * 3, (200, 40, 90)))
+    if mode == "RGBa":
+        image = colour.convert("RGBA").convert("RGBa")
+    else:
+        image = (grey if mode in ("1", "L", "LA") else colour).convert(mode, dither=0)
+    red_green_blue = np.asarray(_eight_bits(image, image).convert("RGB"))[0, 0]
+    np.testing.assert_allclose(red_green_blue, wanted, atol=3)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (np.full((2, 2), 0.5, np.float32), r"mode F \(floating point\) has no fixed range"),
+        (np.array([[0, 70_000]], np.int32), r"mode I has no .* from 0 to 65535, got 0 to 70000"),
+        (np.array([[-1, 9]], np.int32), r"mode I has no .* from 0 to 65535, got -1 to 9"),
+    ],
+)
+def test_values_without_a_range_are_refused(pixels, reason):
+    good = encoded(np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(ValueError, match=f"row 1 of column 'img' cannot be decoded: its {reason}"):
+        decode_images(table([good, encoded(pixels, "TIFF")]), "img")
+
+
+ORIENTED = {  # how the pixels of an upright image are stored, by EXIF's number
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: np.rot90(image, -1),
+}
+
+
+@pytest.mark.parametrize("number", ORIENTED)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "16 bits"])
+def test_images_stand_upright(number, kind):
+    upright = np.random.default_rng(0).integers(0, 256, (6, 4, 3)).astype(np.uint8)
+    if kind == "16 bits":
+        upright = upright[..., :1].repeat(3, 2)
+    lying = ORIENTED[number](upright)
+    exif = Picture.Exif()
+    exif[274] = number
+    if kind == "16 bits":
+        content = stored(Picture.fromarray(lying[..., 0].astype(np.uint16) * 257), exif=exif)
+    else:
+        options = {"lossless": True} if kind == "WEBP" else {}
+        content = stored(Picture.fromarray(np.ascontiguousarray(lying)), kind, exif=exif, **options)
+    files = table([content]).add_column("caption", ["a word"])
+    taken = caption_table(files, image="img", captions=["caption"])[0]
+    for images in (decode_images(files, "img"), image_tensor(files)[0], taken):
+        np.testing.assert_array_equal(images[0].permute(1, 2, 0), upright)
+    assert decode_images(files, "img", size=2).shape == (1, 3, 2, 2)
+
+
+def test_damaged_notes_on_the_orientation_do_no_harm():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3)).astype(np.uint8)
+    content = stored(Picture.fromarray(pixels), exif=b"damaged")
+    np.testing.assert_array_equal(
+        decode_images(table([content]), "img")[0].permute(1, 2, 0), pixels
+    )
 
 
 def test_rows_as_the_table_orders_them_and_columns_by_name(sample):
