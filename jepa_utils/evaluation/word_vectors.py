@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
@@ -11,8 +12,14 @@ from sklearn.decomposition import TruncatedSVD
 __all__ = ["ppmi_svd", "word2vec"]
 
 
-def _check(ids: Sequence[int], size: int, dimensions: int, window: int) -> np.ndarray:
-    ids = np.asarray(ids, dtype=np.int64)
+def _check(ids: Sequence[int], **numbers: int) -> np.ndarray:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
+    size, dimensions, window = (numbers[name] for name in ("size", "dimensions", "window"))
+    ids = np.asarray(ids)
+    if len(ids.shape) == 1 and len(ids) and ids.dtype.kind not in "iu":
+        raise ValueError(f"ids must be whole numbers, got {ids.dtype}")
     if ids.ndim != 1 or len(ids) < 2 or ids.min() < 0 or ids.max() >= size:
         raise ValueError(
             f"ids must be a sequence of at least 2 token ids below size = {size}, "
@@ -24,7 +31,7 @@ def _check(ids: Sequence[int], size: int, dimensions: int, window: int) -> np.nd
         )
     if window < 1:
         raise ValueError(f"window must be at least 1, got {window}")
-    return ids
+    return ids.astype(np.int64)
 
 
 def ppmi_svd(
@@ -48,7 +55,8 @@ def ppmi_svd(
     Returns
     -------
     array, shape (V, D)
-        Left singular vectors times the square root of the singular values.
+        Left singular vectors times the square root of the singular values. Where there are fewer
+        than D singular values above zero, the other columns are zero.
 
     Raises
     ------
@@ -60,7 +68,7 @@ def ppmi_svd(
     Bullinaria and Levy (2007); Levy and Goldberg, "Neural word embedding as implicit matrix
     factorization" (2014).
     """
-    ids = _check(ids, size, dimensions, window)
+    ids = _check(ids, size=size, dimensions=dimensions, window=window, seed=seed)
     left = np.concatenate([ids[:-gap] for gap in range(1, window + 1)])
     right = np.concatenate([ids[gap:] for gap in range(1, window + 1)])
     rows, columns = np.concatenate([left, right]), np.concatenate([right, left])
@@ -69,8 +77,14 @@ def ppmi_svd(
     pairs = counts.tocoo()
     information = np.log(pairs.data * totals.sum() / (totals[pairs.row] * totals[pairs.col]))
     ppmi = csr_matrix((np.maximum(information, 0), (pairs.row, pairs.col)), shape=(size, size))
+    vectors = np.zeros((size, dimensions))
+    if ppmi.max() == 0:  # no word tells of another: nothing to decompose
+        return vectors
     decomposition = TruncatedSVD(dimensions, random_state=seed, n_iter=10).fit(ppmi)
-    return decomposition.transform(ppmi) / np.sqrt(decomposition.singular_values_)
+    values = decomposition.singular_values_
+    kept = values > values[0] * size * np.finfo(float).eps  # the rest are zeros, but for rounding
+    vectors[:, kept] = decomposition.transform(ppmi)[:, kept] / np.sqrt(values[kept])
+    return vectors
 
 
 def word2vec(
@@ -110,7 +124,7 @@ def word2vec(
     """
     from gensim.models import Word2Vec  # slow to import, and only this function needs it
 
-    ids = _check(ids, size, dimensions, window)
+    ids = _check(ids, size=size, dimensions=dimensions, window=window, epochs=epochs, seed=seed)
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     words = [str(i) for i in ids]

@@ -149,6 +149,26 @@ def test_counted_vectors_take_ppmi_apart():
     assert np.allclose(found @ found.T, vectors * abs(values) @ vectors.T)
 
 
+def test_dimensions_beyond_the_rank_are_zero():
+    vectors = ppmi_svd([0, 1] * 50, size=10, dimensions=5)
+    expected = np.zeros((10, 10))
+    expected[:2, :2] = np.log(2) * np.eye(2)  # each of the two words predicts the other
+    assert np.allclose(vectors @ vectors.T, expected)
+    assert (abs(vectors).sum(0) > 0).tolist() == [True, True, False, False, False]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_text_that_tells_nothing_gives_zeros():
+    assert np.array_equal(ppmi_svd([0] * 50, size=10, dimensions=5), np.zeros((10, 5)))
+
+
+@pytest.mark.parametrize("method", [ppmi_svd, word2vec])
+def test_baselines_take_numpy_numbers(method):
+    numbers = dict(size=21, dimensions=4, window=1, seed=3)
+    given = {name: np.int64(value) for name, value in numbers.items()}
+    assert np.array_equal(method(toy_text(), **numbers), method(toy_text(), **given))
+
+
 @pytest.mark.parametrize("method", [ppmi_svd, word2vec])
 def test_baselines_find_the_classes_of_a_toy_text(method):
     vectors = method(toy_text(), size=21, dimensions=4, window=1)
@@ -178,6 +198,13 @@ def test_baselines_find_the_classes_of_a_toy_text(method):
         (dict(dimensions=0), "dimensions"),
         (dict(window=0), "window"),
         (dict(ids=[1]), "ids"),
+        (dict(ids=[]), "ids"),
+        (dict(ids=[0.5, 1.5]), "ids must be whole numbers, got float64"),
+        (dict(ids=["0", "1"]), "ids must be whole numbers"),
+        (dict(dimensions=2.0), "dimensions must be a whole number, got 2.0"),
+        (dict(window=True), "window must be a whole number, got True"),
+        (dict(seed=0.5), "seed must be a whole number, got 0.5"),
+        (dict(dimensions=20), "dimensions must be between 1 and size - 1 = 19, got 20"),
     ],
 )
 def test_baselines_reject_bad_input(method, change, word):
