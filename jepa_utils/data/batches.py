@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from jepa_utils.data._arguments import whole
 from jepa_utils.data.tokens import span_mask
 
 __all__ = [
@@ -62,9 +63,10 @@ class _Batches(L.LightningDataModule):
         raise NotImplementedError
 
     def _draw(self, epoch: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + whole("epoch", epoch))
 
     def _check_processes(self, rank: int, world_size: int) -> None:
+        rank, world_size = whole("rank", rank), whole("world_size", world_size)
         if not 1 <= world_size <= self.batch_size or not 0 <= rank < world_size:
             raise ValueError(
                 f"world_size must be from 1 to batch_size = {self.batch_size}, and rank below it, "
@@ -155,6 +157,10 @@ class SpanDataModule(_Batches):
                 f"chunks must be token ids of shape (P, L), got {tuple(chunks.shape)} of "
                 f"{chunks.dtype}"
             )
+        batch_size, min_length = whole("batch_size", batch_size), whole("min_length", min_length)
+        seed = whole("seed", seed)
+        if streamed:
+            chunks_per_epoch = whole("chunks_per_epoch", chunks_per_epoch)
         total = chunks_per_epoch if streamed else len(chunks) - shift
         if not 1 <= batch_size <= total:
             raise ValueError(
@@ -332,6 +338,7 @@ class CaptionDataModule(_Batches):
                 raise ValueError(
                     f"{name} must have shape ({len(tokens)},), got {tuple(numbers.shape)}"
                 )
+        batch_size, seed = whole("batch_size", batch_size), whole("seed", seed)
         if not 1 <= batch_size <= len(tokens):
             raise ValueError(
                 f"batch_size must be between 1 and the number of images, {len(tokens)}, got "
@@ -410,6 +417,7 @@ class ImageDataModule(_Batches):
             raise ValueError(
                 f"labels must be as many as images, got {len(labels)} and {len(images)}"
             )
+        batch_size, seed = whole("batch_size", batch_size), whole("seed", seed)
         if not 1 <= batch_size <= len(images):
             raise ValueError(
                 f"batch_size must be between 1 and the number of images, {len(images)}, got "
@@ -449,6 +457,7 @@ def tensor_batches(*tensors: Tensor, batch_size: int) -> DataLoader:
     ValueError
         If `batch_size` is below 1, or lengths differ.
     """
+    batch_size = whole("batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if len({len(tensor) for tensor in tensors}) != 1:
@@ -499,6 +508,7 @@ def neighbour_batches(points: Tensor, neighbours: Tensor, *, batch_size: int) ->
     ValueError
         If `batch_size` is below 1, or `neighbours` does not fit to `points`.
     """
+    batch_size = whole("batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if neighbours.dim() != 2 or len(neighbours) != len(points) or neighbours.shape[1] < 1:

@@ -22,6 +22,8 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 from torch.nn import functional as F
 
+from jepa_utils.data._arguments import whole
+
 if TYPE_CHECKING:  # slow to import
     import datasets
     import pyarrow
@@ -123,6 +125,7 @@ def decode_images(table: datasets.Dataset, image: str, *, size: int | None = Non
     import pyarrow.compute
 
     files = arrow_column(table, "image", image)
+    size = None if size is None else whole("size", size)
     if size is not None and size < 1:
         raise ValueError(f"size must be None or at least 1, got {size}")
     if pyarrow.types.is_struct(files.type) and files.type.get_field_index("bytes") >= 0:
@@ -243,7 +246,7 @@ def caption_table(
     """
     import pyarrow
 
-    if isinstance(captions, str) or not captions:
+    if isinstance(captions, (str, bytes)) or not captions:
         raise ValueError(f"captions must be the names of one column or more, got {captions!r}")
     columns = []
     for name in captions:
@@ -374,6 +377,7 @@ def random_resized_crop(
         )
     if not 0 < ratio[0] <= ratio[1]:
         raise ValueError(f"ratio must be a lower and an upper bound above 0, got {ratio}")
+    size = None if size is None else whole("size", size)
     if size is not None and size < 1:
         raise ValueError(f"size must be None or at least 1, got {size}")
     batch, _, height, width = images.shape

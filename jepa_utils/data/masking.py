@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
+
+from jepa_utils.data._arguments import whole
 
 __all__ = ["PatchMasks", "coverage", "multiblock_masks", "random_masks"]
 
@@ -61,7 +64,7 @@ def random_masks(
         If `batch` or `grid` is below 1, or `share` leaves the context or the target without a
         patch.
     """
-    height, width = _checked(batch, grid)
+    batch, height, width = _checked(batch, grid)
     patches = height * width
     hidden = round(share * patches) if 0 < share < 1 else 0
     if not 0 < hidden < patches:
@@ -133,10 +136,12 @@ def multiblock_masks(
     ----------
     Assran et al. 2023, arXiv 2301.08243, section 3.
     """
-    height, width = _checked(batch, grid)
+    batch, height, width = _checked(batch, grid)
     patches = height * width
+    num_targets = whole("num_targets", num_targets)
+    min_context = whole("min_context", min_context)
     for name, value in (("num_targets", num_targets), ("min_context", min_context)):
-        if not isinstance(value, int) or value < 1:
+        if value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     for name, (low, high) in (("target_scale", target_scale), ("context_scale", context_scale)):
         if not 0 < low <= high <= 1:
@@ -216,7 +221,7 @@ def coverage(masks: PatchMasks, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     ValueError
         If `grid` is below 1 or has fewer patches than the masks name.
     """
-    height, width = _checked(len(masks.context), grid)
+    _, height, width = _checked(len(masks.context), grid)
     last = max(int(masks.context.max()), int(masks.targets.max()))
     if last >= height * width:
         raise ValueError(
@@ -235,16 +240,19 @@ def coverage(masks: PatchMasks, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     )
 
 
-def _checked(batch: int, grid: tuple[int, int]) -> tuple[int, int]:
-    if not isinstance(batch, int) or batch < 1:
+def _checked(batch: int, grid: tuple[int, int]) -> tuple[int, int, int]:
+    batch = whole("batch", batch)
+    if batch < 1:
         raise ValueError(f"batch must be a whole number of at least 1, got {batch!r}")
     if (
         not isinstance(grid, (tuple, list))
         or len(grid) != 2
-        or any(not isinstance(side, int) or side < 1 for side in grid)
+        or any(
+            isinstance(side, bool) or not isinstance(side, Integral) or side < 1 for side in grid
+        )
     ):
         raise ValueError(f"grid must be two whole numbers of at least 1, (H, W), got {grid!r}")
-    return grid[0], grid[1]
+    return batch, int(grid[0]), int(grid[1])
 
 
 def _device(generator: torch.Generator | None) -> torch.device:

@@ -11,6 +11,7 @@ import re
 import numpy as np
 from PIL import Image
 
+from jepa_utils.data._arguments import whole
 from jepa_utils.data.shapes import Proportions, cover
 
 _CLASSES = {
@@ -97,6 +98,7 @@ def sample_shakespeare(
     ValueError
         If ``num_speeches`` is not positive.
     """
+    seed, num_speeches = whole("seed", seed), whole("num_speeches", num_speeches)
     if num_speeches < 1:
         raise ValueError(f"num_speeches must be at least 1, got {num_speeches}")
     rng = random.Random(seed)
@@ -243,6 +245,8 @@ def sample_articles(
     ValueError
         If a number of articles is not positive.
     """
+    seed = whole("seed", seed)
+    num_articles = tuple(whole("num_articles", number) for number in num_articles)
     if min(num_articles) < 1:
         raise ValueError(f"num_articles must be at least 1 for each split, got {num_articles}")
     rng = random.Random(seed)
@@ -341,6 +345,8 @@ def sample_reviews(
     ValueError
         If a number of reviews is not positive.
     """
+    seed = whole("seed", seed)
+    num_reviews = tuple(whole("num_reviews", number) for number in num_reviews)
     if min(num_reviews) < 1:
         raise ValueError(f"num_reviews must be at least 1 for each split, got {num_reviews}")
     rng = random.Random(seed)
@@ -416,6 +422,7 @@ def sample_images(
     ValueError
         If a number of pictures is not positive.
     """
+    seed, train, test = whole("seed", seed), whole("train", train), whole("test", test)
     if min(train, test) < 1:
         raise ValueError(f"train and test must be at least 1, got train={train}, test={test}")
     rng = np.random.default_rng(seed)
@@ -525,6 +532,8 @@ def sample_photos(
     ValueError
         If a number of pictures is not positive.
     """
+    seed = whole("seed", seed)
+    numbers = tuple(whole("numbers", number) for number in numbers)
     if min(numbers) < 1:
         raise ValueError(f"numbers must be at least 1 for each split, got {numbers}")
     rng = np.random.default_rng(seed)

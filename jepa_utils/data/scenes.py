@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jepa_utils.data._arguments import check_many, whole
 from jepa_utils.data.shapes import Proportions, cover
 
 __all__ = [
@@ -130,6 +131,8 @@ def scenes(number: int, *, split: str = "train", image_size: int = 32, seed: int
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
+    number, image_size = whole("number", number), whole("image_size", image_size)
+    seed = whole("seed", seed)
     if image_size < _SMALLEST:
         raise ValueError(f"image_size must be at least {_SMALLEST} pixels, got {image_size}")
     if number < 1:
@@ -208,6 +211,7 @@ def altered_captions(world: Scenes, attribute: str, *, seed: int = 0) -> list[st
     ValueError
         If `attribute` is none of these.
     """
+    seed = whole("seed", seed)
     if attribute == "word order":
         changed = world.attributes[:, _MIRROR]
     elif attribute in ATTRIBUTES:
@@ -265,7 +269,13 @@ def scene_questions(captions: Sequence[str]) -> tuple[list[str], list[str]]:
         As ``"what is left of a large blue square"``.
     answers : list of str
         As ``"a small red circle"``.
+
+    Raises
+    ------
+    TypeError
+        If `captions` is a single string.
     """
+    check_many("captions", captions)
     parts = [caption.split(" ") for caption in captions]
     return ["what is " + " ".join(part[4:]) for part in parts], [
         " ".join(part[:4]) for part in parts

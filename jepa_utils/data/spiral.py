@@ -9,6 +9,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from jepa_utils.data._arguments import whole
+
 __all__ = ["Spiral", "curve_neighbours", "space_neighbours", "spiral"]
 
 
@@ -71,6 +73,8 @@ def spiral(
     ValueError
         If a number is out of range.
     """
+    count, dimensions = whole("count", count), whole("dimensions", dimensions)
+    seed, lift_seed = whole("seed", seed), whole("lift_seed", lift_seed)
     if count < 2 or dimensions < 2:
         raise ValueError(
             f"count and dimensions must be at least 2, got count={count}, dimensions={dimensions}"
@@ -128,6 +132,7 @@ def curve_neighbours(t: Tensor, *, width: float, count: int = 16, seed: int = 0)
     """
     if t.dim() != 1 or not torch.isfinite(t).all():
         raise ValueError(f"t must have shape (N,) and be finite, got shape {tuple(t.shape)}")
+    count, seed = whole("count", count), whole("seed", seed)
     if width <= 0 or count < 1:
         raise ValueError(
             f"width must be positive and count at least 1, got width={width}, count={count}"
@@ -170,6 +175,7 @@ def space_neighbours(points: Tensor, *, count: int = 16) -> Tensor:
     ValueError
         If `points` is not (N, D) or has no `count` others.
     """
+    count = whole("count", count)
     if points.dim() != 2 or not 1 <= count < len(points):
         raise ValueError(
             f"points must have shape (N, D) with N above count, got {tuple(points.shape)} "

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from jepa_utils.data import load
+from jepa_utils.data._arguments import check_many, whole
 from jepa_utils.data.load import PassedOverError, Provenance, first_source, hub_files, mirror_files
 from jepa_utils.data.registry import REVISIONS, Place
 from jepa_utils.data.samples import sample_articles
@@ -93,7 +94,10 @@ def load_tokenizer(
         If the name or the source is unknown.
     DataUnavailableError
         If ``source`` is given and cannot give the tokeniser.
+    TypeError
+        If ``texts`` is a single string.
     """
+    check_many("texts", texts)
     if name not in TOKENIZERS:
         raise ValueError(f"name must be one of {', '.join(sorted(TOKENIZERS))}; got {name!r}")
     place = TOKENIZERS[name]
@@ -192,9 +196,12 @@ def stream_data(
         If the name or the source is unknown, or the rank is none of ``world_size`` processes.
     DataUnavailableError
         If the data cannot be had. With no network this takes less than 5 seconds.
+    DamagedError
+        While reading, if a shard is not whole.
     """
     if name not in STREAMS:
         raise ValueError(f"name must be one of {', '.join(sorted(STREAMS))}; got {name!r}")
+    rank, world_size = whole("rank", rank), whole("world_size", world_size)
     if not 0 <= rank < world_size:
         raise ValueError(
             f"rank must be from 0 to world_size - 1; got rank {rank} with world_size {world_size}"
@@ -284,13 +291,33 @@ def stream_chunks(
     ------
     ValueError
         If `length` or `batch_size` is below 1.
+    TypeError
+        If `lines` is a single string, or, while reading, one of them is no string.
     """
+    check_many("lines", lines)
+    length, batch_size = whole("length", length), whole("batch_size", batch_size)
     if length < 1 or batch_size < 1:
         raise ValueError(
             f"length and batch_size must be at least 1, got length={length}, "
             f"batch_size={batch_size}"
         )
-    filled = iter(line for line in lines if line.strip())
+    return _chunks(_filled_lines(lines), tokenizer, length, batch_size)
+
+
+def _filled_lines(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if not isinstance(line, str):
+            raise TypeError(f"lines must be strings, got {line!r}")
+        if line.strip():
+            yield line
+
+
+def _chunks(
+    filled: Iterator[str],
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    length: int,
+    batch_size: int,
+) -> Iterator[Tensor]:
     waiting: list[int] = []
     while batch := list(islice(filled, batch_size)):
         for ids in tokenizer(batch, add_special_tokens=False)["input_ids"]:
@@ -325,7 +352,10 @@ def token_chunks(
     ------
     ValueError
         As `stream_chunks`; also if the text does not fill one chunk.
+    TypeError
+        As `stream_chunks`.
     """
+    check_many("lines", lines)
     lines = tqdm(lines, desc="Tokenising", unit="lines", disable=not progress, leave=False)
     chunks = list(stream_chunks(lines, tokenizer, length=length, batch_size=batch_size))
     if not chunks:
@@ -352,6 +382,7 @@ def span_mask(cuts: Tensor, length: int) -> Tensor:
     ValueError
         If a cut leaves one part empty.
     """
+    length = whole("length", length)
     if cuts.numel() and not 1 <= int(cuts.min()) <= int(cuts.max()) < length:
         raise ValueError(
             f"cuts must lie between 1 and length - 1 = {length - 1}, got {int(cuts.min())} "
@@ -394,14 +425,16 @@ def class_captions(
     Raises
     ------
     ValueError
-        If `names` or `templates` is a single string or empty, a name is blank, or a template has
-        not exactly one ``{}``.
+        If `names` or `templates` is a single string or empty, a name is blank or no string, or a
+        template has not exactly one ``{}``.
     """
     for argument, values in (("names", names), ("templates", templates)):
-        if isinstance(values, str) or not len(values):
+        if isinstance(values, (str, bytes)) or not len(values):
             raise ValueError(
                 f"{argument} must be a sequence of at least one string, got {values!r}"
             )
+        if not all(isinstance(value, str) for value in values):
+            raise ValueError(f"{argument} must be strings, got {values!r}")
     for name in names:
         if not name.strip():
             raise ValueError(f"names must not be blank, got {name!r}")
@@ -450,6 +483,7 @@ class CaptionTokenizer:
     max_length: int = 32
 
     def __post_init__(self):
+        object.__setattr__(self, "max_length", whole("max_length", self.max_length))  # as frozen
         if self.max_length < 1:
             raise ValueError(f"max_length must be at least 1, got {self.max_length}")
 
@@ -488,7 +522,7 @@ class CaptionTokenizer:
 
 
 def _tokens(captions: Sequence[str]) -> list[list[str]]:
-    if isinstance(captions, str) or not len(captions):
+    if isinstance(captions, (str, bytes)) or not len(captions):
         raise ValueError(f"captions must be a sequence of at least one string, got {captions!r}")
     tokens = []
     for row, caption in enumerate(captions):

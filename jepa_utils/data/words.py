@@ -11,6 +11,8 @@ from functools import cached_property
 
 import torch
 
+from jepa_utils.data._arguments import check_many, whole
+
 UNKNOWN = "<unk>"
 
 
@@ -44,6 +46,11 @@ class Vocabulary:
     counts : tuple of int, length V
         How often each occurs in the corpus; for ``<unk>`` the number of tokens it stands for.
 
+    Raises
+    ------
+    ValueError
+        If a word has two ids, ``<unk>`` is not the first, or there are not as many counts as words.
+
     References
     ----------
     Czinner (2026), "Preparing The Data". The document's text says "below 5", its code keeps
@@ -52,22 +59,45 @@ class Vocabulary:
     words: tuple[str, ...]
     counts: tuple[int, ...]
 
+    def __post_init__(self):
+        check_many("words", self.words)
+        if twice := [word for word, count in Counter(self.words).items() if count > 1]:
+            raise ValueError(f"words must differ, got more than once: {', '.join(twice)}")
+        if tuple(self.words[:1]) != (UNKNOWN,) or len(self.counts) != len(self.words):
+            raise ValueError(
+                f"words must begin with {UNKNOWN!r}, with a count each, got {self.words[:1]} and "
+                f"{len(self.counts)} counts of {len(self.words)} words"
+            )
+
     @classmethod
     def build(cls, tokens: Iterable[str], min_count: int = 25) -> "Vocabulary":
         """Collect the words that occur at least ``min_count`` times; of ties the first seen.
+
+        A token ``<unk>``, as in texts that mark rare words themselves, counts as unknown.
 
         Raises
         ------
         ValueError
             If ``min_count`` is below 1 or there are no tokens.
+        TypeError
+            If ``tokens`` is a single string, or one of them is none.
         """
+        check_many("tokens", tokens)
+        min_count = whole("min_count", min_count)
         if min_count < 1:
             raise ValueError(f"min_count must be at least 1, got {min_count}")
         all_counts = Counter(tokens)
         if not all_counts:
             raise ValueError("tokens is empty: a vocabulary needs at least one token")
+        for token in all_counts:
+            if not isinstance(token, str):
+                raise TypeError(f"tokens must be strings, got {token!r}")
         # most_common sorts stably, so equal counts keep the order of first appearance.
-        kept = [(word, count) for word, count in all_counts.most_common() if count >= min_count]
+        kept = [
+            (word, count)
+            for word, count in all_counts.most_common()
+            if count >= min_count and word != UNKNOWN
+        ]
         unknown = all_counts.total() - sum(count for _, count in kept)
         return cls((UNKNOWN, *(word for word, _ in kept)), (unknown, *(count for _, count in kept)))
 
@@ -76,7 +106,14 @@ class Vocabulary:
         return {word: index for index, word in enumerate(self.words)}
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
-        """Return the id of each token, 0 for those outside the vocabulary."""
+        """Return the id of each token, 0 for those outside the vocabulary.
+
+        Raises
+        ------
+        TypeError
+            If ``tokens`` is a single string.
+        """
+        check_many("tokens", tokens)
         return [self._ids.get(token, 0) for token in tokens]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
@@ -86,7 +123,11 @@ class Vocabulary:
         ------
         IndexError
             If an id is negative or not below the size of the vocabulary.
+        TypeError
+            If ``ids`` is a string.
         """
+        if isinstance(ids, (str, bytes, bytearray)):
+            raise TypeError(f"ids must be whole numbers, got {ids[:40]!r}")
         ids = [int(index) for index in ids]
         for index in ids:
             if not 0 <= index < len(self):
@@ -144,6 +185,7 @@ def context_windows(ids: Sequence[int], size: int) -> tuple[torch.Tensor, torch.
     ValueError
         If ``size`` is below 1 or there are not more than ``size`` ids.
     """
+    size = whole("size", size)
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
     if len(ids) <= size:

@@ -382,3 +382,9 @@ def test_a_draw_repeats_with_its_seed():
 def test_scenes_reject_what_cannot_be_drawn(change, words):
     with pytest.raises(ValueError, match=words):
         scenes(**dict(number=5) | change)
+
+
+@pytest.mark.parametrize("caption", ["a small red circle left of a large blue square", b"a"])
+def test_one_caption_is_not_asked_for_letter_by_letter(caption):
+    with pytest.raises(TypeError, match="captions must be several strings.*got one: .*'a"):
+        scene_questions(caption)

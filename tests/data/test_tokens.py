@@ -433,6 +433,21 @@ def test_chunks_reject_numbers_below_one(change):
         token_chunks(LINES, tokenizer, **change, progress=False)
 
 
+@pytest.mark.parametrize("text", ["the king", b"the king"])
+def test_one_text_is_not_cut_into_lines_of_a_letter(text):
+    for take in (token_chunks, stream_chunks):  # at once, not when the first chunk is asked for
+        with pytest.raises(TypeError, match="lines must be several strings.*got one: .*the king"):
+            take(text, tokenizer, length=2)
+    with pytest.raises(TypeError, match="texts must be several strings.*got one: .*the king"):
+        load_tokenizer(source="sample", texts=text)
+
+
+@pytest.mark.parametrize("lines", [["the", b"king"], ["the", None], [["the", "king"]]])
+def test_lines_are_strings(lines):
+    with pytest.raises(TypeError, match=r"lines must be strings, got [b\[N]"):
+        token_chunks(lines, tokenizer, length=2, progress=False)
+
+
 def test_progress_can_be_silent(capsys):
     token_chunks(LINES, tokenizer, length=4, progress=False)
     assert capsys.readouterr().err == ""
@@ -488,6 +503,10 @@ def test_templates_of_the_book():
         ([], ["a {}"], r"names must be a sequence of at least one string, got \[\]"),
         ("dog", ["a {}"], "names must be a sequence of at least one string, got 'dog'"),
         (["dog", " "], ["a {}"], "names must not be blank, got ' '"),
+        (b"dog", ["a {}"], "names must be a sequence of at least one string, got b'dog'"),
+        (["dog", 1], ["a {}"], r"names must be strings, got \['dog', 1\]"),
+        (["dog"], b"a {}", "templates must be a sequence of at least one string, got b'a {}'"),
+        (["dog"], [None], r"templates must be strings, got \[None\]"),
         (["dog"], [], r"templates must be a sequence of at least one string, got \[\]"),
         (["dog"], "a {}", "templates must be a sequence of at least one string, got 'a {}'"),
         (["dog"], ["a {}", "a dog"], "templates must have {} once each, got 'a dog'"),
@@ -554,6 +573,7 @@ def test_embeddings_do_not_depend_on_the_other_captions():
     [
         ([], r"captions must be a sequence of at least one string, got \[\]"),
         ("a dog", "captions must be a sequence of at least one string, got 'a dog'"),
+        (b"a dog", "captions must be a sequence of at least one string, got b'a dog'"),
         (["a dog", ""], r"strings with at least one word, got '' as captions\[1\]"),
         (["a dog", "a cat", "\n"], r"strings with at least one word, got '\\n' as captions\[2\]"),
         ([["a dog"]], r"strings with at least one word, got \['a dog'\] as captions\[0\]"),

@@ -80,6 +80,50 @@ def test_vocabulary_refuses_bad_input():
         Vocabulary.build([])
 
 
+def test_unknown_words_of_a_text_are_those_of_the_vocabulary():
+    """As WikiText has them: counted with the rare ones, and not a word beside."""
+    vocabulary = Vocabulary.build("the <unk> sat <unk> the".split(), min_count=2)
+    assert vocabulary.words == (UNKNOWN, "the") and vocabulary.counts == (3, 2)
+    vocabulary = Vocabulary.build("the <unk> sat".split(), 1)
+    assert vocabulary.words == (UNKNOWN, "the", "sat") and vocabulary.counts == (1, 1, 1)
+    assert vocabulary.encode(vocabulary.words) == [0, 1, 2]
+    only = Vocabulary.build([UNKNOWN] * 3, 1)
+    assert (only.words, only.counts) == ((UNKNOWN,), (3,))
+
+
+@pytest.mark.parametrize(
+    ("words", "counts", "message"),
+    [
+        ((UNKNOWN, "a", UNKNOWN), (0, 1, 2), "words must differ, got more than once: <unk>"),
+        ((UNKNOWN, "a", "b", "a"), (0, 3, 2, 1), "words must differ, got more than once: a"),
+        (("a", "b"), (1, 1), "words must begin with '<unk>'"),
+        ((), (), "words must begin with '<unk>'"),
+        ((UNKNOWN, "a"), (1,), "with a count each, .* 1 counts of 2 words"),
+    ],
+)
+def test_ids_and_words_stand_one_to_one(words, counts, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(words, counts)
+
+
+@pytest.mark.parametrize("text", ["the king", b"the king", bytearray(b"the king")])
+def test_one_text_is_not_taken_for_its_letters(text):
+    vocabulary = Vocabulary.build(["the", "king"], 1)
+    for take in (Vocabulary.build, vocabulary.encode):
+        with pytest.raises(TypeError, match="tokens must be several strings.*got one: .*the king"):
+            take(text)
+    with pytest.raises(TypeError, match="words must be several strings"):
+        Vocabulary(text, (1,) * 8)
+    with pytest.raises(TypeError, match="ids must be whole numbers, got '12'"):
+        vocabulary.decode("12")
+
+
+@pytest.mark.parametrize("tokens", [["a", b"a"], ["a", 1], [None], [("a", "b")]])
+def test_tokens_are_strings(tokens):
+    with pytest.raises(TypeError, match=r"tokens must be strings, got [bN1(]"):
+        Vocabulary.build(tokens, 1)
+
+
 # Pairs
 
 
