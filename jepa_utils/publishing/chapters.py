@@ -156,6 +156,7 @@ def run_chapter(
                 None,
                 cwd=path.parent,
                 progress_bar=progress,
+                kernel_manager_class=_own_kernel(),
             )
     except PapermillExecutionError as error:
         trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
@@ -197,6 +198,18 @@ def run_chapter(
     redraw(notebook, load_claims(root / "book" / "claims.yml"))
     write_notebook(notebook, output)
     return output
+
+
+def _own_kernel() -> type:
+    """Kernels of the interpreter that runs this, whatever else is registered as python3."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnKernel(AsyncKernelManager):
+        def _kernel_spec_manager_default(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[])  # none but the native one
+
+    return OwnKernel
 
 
 def _parameters_cell(notebook):

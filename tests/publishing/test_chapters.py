@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -296,6 +297,26 @@ def test_a_chapter_opened_under_another_profile_is_refused(book, monkeypatch):
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: executed)
     with pytest.raises(ChapterError, match="run as gpu, but its set-up cell opened it as laptop"):
         run_chapter("01", "gpu", root=book)
+
+
+def test_a_chapter_runs_in_the_interpreter_whose_versions_it_states(tmp_path, monkeypatch):
+    """Though another one is registered under the kernel's name."""
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "env": {"OTHER_INTERPRETER": "yes"},
+        "display_name": "Another Python",
+        "language": "python",
+    }
+    (tmp_path / "kernels" / "python3").mkdir(parents=True)
+    (tmp_path / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    (tmp_path / "book").mkdir()
+    asks = "import os\nprint(sys.executable, os.environ.get('OTHER_INTERPRETER'))"
+    path = make_tree(tmp_path / "book", SET_UP, asks)
+    run_chapter(path, progress=False, root=tmp_path / "book")
+    stored = nbformat.read(path, as_version=4)
+    assert stored.cells[-1].outputs[0].text == f"{sys.executable} None\n"
+    assert stored.metadata["kernelspec"] == chapters.KERNEL
 
 
 def test_progress_bars_widgets_and_local_paths_are_not_stored(tmp_path):
