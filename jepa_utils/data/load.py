@@ -21,9 +21,8 @@ from jepa_utils.data.registry import DATASETS, REVISIONS, TEXT_END, DataSet, Pla
 from jepa_utils.files import write_whole
 
 # Read when the hub's library is imported: no telemetry, no second cache in the home, no chatter.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+for _name, _value in (("DISABLE_TELEMETRY", "1"), ("DISABLE_XET", "1"), ("VERBOSITY", "error")):
+    os.environ[f"HF_HUB_{_name}"] = os.environ.get(f"HF_HUB_{_name}") or _value
 HUB = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 REACH_SECONDS = 3.0  # no network is noticed within this time, whatever way it fails
 Files = dict[str, list[tuple[Path, str]]]  # by split: those that are there, with their sha256

@@ -190,7 +190,7 @@ def test_nothing_is_written_outside_the_cache_and_nothing_is_told(hub, mirror, t
         if not key.startswith(("HF_HUB", "HF_HOME", "XDG"))
     }
     environment |= {"HOME": str(tmp_path / "home"), "MPLCONFIGDIR": str(tmp_path / "mpl")}
-    environment |= {"HF_TOKEN": "secret"}
+    environment |= {"HF_TOKEN": "secret", "HF_HUB_DISABLE_TELEMETRY": ""}  # empty: not set
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
