@@ -8,22 +8,23 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 CLAIMS = """
 - id: purity
+  kind: statement
   chapter: 01_test
   source: Test (2026), section 1
   says: Neighbours share a class.
   reported: 0.5
   expect: {at_least: 0.8, direction: 0.3}
   why: a third above the base rate
+  control: shuffled vectors
   profile: laptop
-  needs_real_data: true
+  data: [toy]
 - id: same-value
+  kind: check
   chapter: 01_test
-  source: ours
   says: The two formulas agree.
   expect: {at_least: 1}
   why: they are the same formula
   profile: smoke
-  needs_real_data: false
 """
 
 PARAMETERS = 'import os\n\nprofile = os.environ.get("JEPA_PROFILE", "laptop")\nseed = 0'
@@ -69,7 +70,7 @@ def make_tree(root: Path, *cells: str, parameters: str = PARAMETERS) -> Path:
 
 GOOD_CELLS = (
     SET_UP,
-    'record("purity", [0.9, 0.92, 0.94])',
+    'record("purity", [0.9, 0.92, 0.94], control=[0.2, 0.3, 0.25])',
     'record("same-value", True)',
     'glue("count", 25)\nglue("seconds", 1.5, rtol=None)\nglue("name", "romeo")',
     "# Numbers\n\nThe count is {glue:text}`count:d`, purity {glue:text}`purity:.2f`.",

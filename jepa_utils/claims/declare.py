@@ -1,4 +1,8 @@
-"""Claims as ``book/claims.yml`` declares them: one row per checkable statement."""
+"""Claims as ``book/claims.yml`` declares them: one row per checkable sentence, of three kinds.
+
+A *check* is true by construction or arithmetic. A *statement* is a source's, a *finding* ours; both
+are judged on the interval over seeds, beside a control that has to miss the bound.
+"""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +16,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 # In rising order: a run satisfies the claims of its own and of lower profiles.
 PROFILES = ("smoke", "laptop", "gpu")
 
-VERDICTS = ("reproduced", "exceeded", "direction only", "not reproduced", "not attempted")
+# Of each kind, the best first: it is what a row declares if it declares nothing.
+VERDICTS = {
+    "check": ("passes", "fails", "not attempted"),
+    "statement": (
+        "reproduced",
+        "direction only",
+        "not reproduced",
+        "depends on budget",
+        "inconclusive",
+        "not attempted",
+    ),
+    "finding": ("supported", "not supported", "depends on budget", "inconclusive", "not attempted"),
+}
 
 
 class ClaimError(ValueError):
@@ -35,11 +51,6 @@ def find_root(start: Path | None = None) -> Path:
         f"{start} is not in the book's tree: no book/claims.yml there or above; run inside a clone "
         "of the book"
     )
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite number; a bool is none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _as_number(value: object) -> object:
@@ -131,21 +142,77 @@ class Claim(_Row):
     """One row of ``book/claims.yml``."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]  # its box is claim-ID
+    kind: Literal["check", "statement", "finding"]
     chapter: Text  # the notebook's name, without .ipynb
-    source: Text  # citation, and where in it
-    says: Text  # the statement, in our words
+    says: Text  # the sentence, in our words
     expect: Expect
-    why: Text  # why this tolerance
+    why: Text  # why this bound
     profile: Literal[PROFILES]  # the least profile that can test it
-    needs_real_data: Annotated[bool, Field(strict=True)]
+    source: Text | None = None  # of a statement: citation, and where in it
     reported: Number | Text | None = None  # the source's figure
-    verdict: Literal[VERDICTS] = "reproduced"  # another one breaks the build
+    control: Text | None = None  # what has to miss the bound
+    compares: Annotated[bool, Field(strict=True)] = False  # trained methods with one another
+    search: Text | None = None  # how settings were chosen; of a comparison, for both sides
+    data: tuple[Text, ...] = ()  # data sets that its number is made of; none if generated
+    records: tuple[Text, ...] = ()  # EXPERIMENT/RECIPE, where the number is not this run's
+    verdict: Text  # another one breaks the build; by default the best of its kind
+
+    @model_validator(mode="before")
+    @classmethod
+    def _best_verdict(cls, row: object) -> object:
+        if isinstance(row, dict) and row.get("kind") in VERDICTS and "verdict" not in row:
+            return row | {"verdict": VERDICTS[row["kind"]][0]}
+        return row
 
     @model_validator(mode="after")
-    def _bound_for_direction(self) -> Self:
+    def _keys_of_its_kind(self) -> Self:
+        if self.verdict not in VERDICTS[self.kind]:
+            raise ValueError(
+                f"verdict is {self.verdict!r}, wants one of a {self.kind}'s: "
+                f"{', '.join(VERDICTS[self.kind])}"
+            )
         if self.verdict == "direction only" and self.expect.direction is None:
             raise ValueError("verdict is 'direction only', wants expect.direction")
+        if self.kind == "check":
+            if given := [key for key in ("control", "search") if getattr(self, key)]:
+                raise ValueError(f"a check has no {' and no '.join(given)}")
+            if self.compares or self.expect.direction is not None:
+                raise ValueError("a check compares no trained methods and has no direction")
+            return self
+        if self.control is None:
+            raise ValueError(f"missing key control: a {self.kind} names what has to miss its bound")
+        if self.kind == "statement" and self.source is None:
+            raise ValueError("missing key source: a statement is somebody's")
+        if self.compares and self.search is None:
+            raise ValueError("missing key search: a comparison says how both sides were tuned")
         return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key may stand once only."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                mark = node.value[place][0].start_mark
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} stands twice", problem_mark=mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read_rows(path: Path) -> list:
+    try:
+        rows = yaml.load(path.read_text(encoding="utf-8"), _Loader) or []
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = error.problem or error.context
+        raise ClaimError(f"{path.name}{line}: {problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ClaimError(f"{path.name} is no readable YAML: {error}") from None
+    if not isinstance(rows, list):
+        raise ClaimError(f"{path.name}: wants a list of claims, got {type(rows).__name__}")
+    return rows
 
 
 def load_claims(
@@ -168,17 +235,14 @@ def load_claims(
     Raises
     ------
     ClaimError
-        Naming the row and the key.
+        Naming the row and the key, or the line where the file is no YAML.
     """
     path = Path(path or find_root() / "book" / "claims.yml")
     if chapters is None:
         chapters = [p.stem for p in sorted((path.parent.parent / "notebooks").glob("*.ipynb"))]
     known = set(chapters)
-    rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    if not isinstance(rows, list):
-        raise ClaimError(f"{path.name}: wants a list of claims, got {type(rows).__name__}")
     claims: dict[str, Claim] = {}
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(_read_rows(path), 1):
         where = f"{path.name}, row {number}"
         if isinstance(row, dict):
             where += f" ({row.get('id', 'no id')})"
@@ -226,4 +290,4 @@ def figure_text(value: float | bool | str | None) -> str:
 
 def data_text(data: list[dict]) -> str:
     """Which data, and where it came from."""
-    return ", ".join(f"{d['name']} ({d['origin']})" for d in data) or "none loaded"
+    return ", ".join(f"{d['name']} ({d['origin']})" for d in data) or "generated"

@@ -1,37 +1,81 @@
-"""Read back what a stored notebook recorded, and judge it."""
+"""Read back what a stored notebook recorded, and judge it.
+
+Statements and findings are judged by the rules of this book:
+
+1. The verdict is on the one-sided 95 % interval over seeds, three at least.
+2. A control, recorded in the same run, misses the bound.
+3. A comparison of trained methods has the same verdict at half the budget, and prints its budget.
+"""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
+from scipy.special import stdtrit
 
-from jepa_utils.claims.declare import PROFILES, Claim, Expect, data_text, figure_text, is_number
+from jepa_utils.claims.declare import PROFILES, Claim, ClaimError, Expect, data_text, figure_text
+
+LEAST_SEEDS = 3
+CONFIDENCE = 0.95  # one-sided
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A claim's value as a run measured it."""
+    """What a run measured for a claim."""
 
     claim: str
-    value: float | bool  # the mean over seeds
-    spread: float | None  # the standard deviation over seeds; None for one value
-    seeds: int
+    values: list[float | bool]  # one for each repeat
     profile: str
     data: list[dict] = field(default_factory=list)
+    control: list[float] | None = None
+    half: list[float] | None = None  # at half the budget
+    budget: dict[str, list[float]] | None = None  # by method: steps, samples, seconds
+    over: str = "seeds"  # what the repeats are
     unit: str | None = None
 
+    @property
+    def value(self) -> float | bool:
+        """The mean; of a single yes or no, that."""
+        return self.values[0] if len(self.values) == 1 else statistics.mean(self.values)
+
     def text(self) -> str:
-        """The value with its spread, unit and number of seeds."""
-        text = figure_text(self.value) + (
-            f" ± {self.spread:.2g}" if self.spread is not None else ""
-        )
+        """The mean with its standard deviation, unit and number of repeats."""
+        return self.text_of(self.values)
+
+    def text_of(self, values: list[float]) -> str:
+        """The same of a control, or of half the budget."""
+        text = figure_text(values[0] if len(values) == 1 else statistics.mean(values))
+        if len(values) > 1 and all(map(math.isfinite, values)):
+            text += f" ± {statistics.stdev(values):.2g}"
         text += f" {self.unit}" if self.unit else ""
-        return text + (f" ({self.seeds} seeds)" if self.seeds > 1 else "")
+        return text + (f" ({len(values)} {self.over})" if len(values) > 1 else "")
+
+
+class Judgement(NamedTuple):
+    """A verdict, and why it is no plain yes or no."""
+
+    verdict: str
+    reason: str = ""
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Lower and upper one-sided 95 % bound of the mean, by the t distribution.
+
+    Parameters
+    ----------
+    values : list of float
+        One for each seed, at least two.
+    """
+    mean = statistics.mean(values)
+    reach = stdtrit(len(values) - 1, CONFIDENCE) * statistics.stdev(values) / len(values) ** 0.5
+    return mean - reach, mean + reach
 
 
 def expected_text(claim: Claim, recorded: Recorded | None) -> str:
@@ -44,26 +88,59 @@ def expected_text(claim: Claim, recorded: Recorded | None) -> str:
     return "yes" if yes else claim.expect.text()
 
 
-def verdict_of(claim: Claim, recorded: Recorded | None) -> str:
-    """Judge a recorded value: one of `VERDICTS`."""
+def _side(expect: Expect, values: list[float]) -> str:
+    """Where the values lie: "met", "missed", "direction" (missed, but past the weaker bound).
+
+    It is the interval that counts where there are seeds enough, and "open" if a bound cuts it.
+    """
+    if not all(map(math.isfinite, values)):
+        return "missed"
+    ends = interval(values) if len(values) >= LEAST_SEEDS else (statistics.mean(values),) * 2
+    if all(map(expect.met, ends)):
+        return "met"
+    low, high = ends
+    if expect.within is not None:
+        reach = expect.within * abs(expect.of)
+        if low <= expect.of + reach and high >= expect.of - reach:
+            return "open"
+    elif any(map(expect.met, ends)):
+        return "open"
+    return "direction" if all(map(expect.direction_met, ends)) else "missed"
+
+
+def judge(claim: Claim, recorded: Recorded | None) -> Judgement:
+    """Judge what was recorded, by the rules above."""
     if recorded is None or needs_higher_profile(recorded.profile, claim):
-        return "not attempted"
-    if claim.needs_real_data and (
-        not recorded.data or any(d["origin"] == "sample" for d in recorded.data)
-    ):
-        return "not attempted"
-    value = float(recorded.value)
-    if not math.isfinite(value):
-        return "not reproduced"
-    expect = claim.expect
-    if not expect.met(value):
-        return "direction only" if expect.direction_met(value) else "not reproduced"
-    # One value has no known spread, so it can reproduce a figure but never be said to exceed it.
-    if expect.within is None and is_number(claim.reported) and recorded.spread is not None:
-        beyond = value - claim.reported if expect.at_least is not None else claim.reported - value
-        if beyond > recorded.spread:
-            return "exceeded"
-    return "reproduced"
+        return Judgement("not attempted")
+    if not set(claim.data) <= {d["name"] for d in recorded.data if d["origin"] != "sample"}:
+        return Judgement("not attempted")
+    if claim.kind == "check":
+        met = math.isfinite(recorded.value) and claim.expect.met(float(recorded.value))
+        return Judgement("passes" if met else "fails")
+    words = {"met": "reproduced", "missed": "not reproduced", "direction": "direction only"}
+    if claim.kind == "finding":
+        words = {"met": "supported", "missed": "not supported", "direction": "not supported"}
+    side = _side(claim.expect, recorded.values)
+    if side == "missed" and not all(map(math.isfinite, recorded.values)):
+        return Judgement(words[side], "no number")
+    if len(recorded.values) < LEAST_SEEDS:
+        return Judgement("inconclusive", f"fewer than {LEAST_SEEDS} {recorded.over}")
+    if side == "open":
+        low, high = map(figure_text, interval(recorded.values))
+        return Judgement("inconclusive", f"the bound lies within the 95 % limits {low} and {high}")
+    if claim.compares and not (recorded.half and recorded.budget):
+        return Judgement("inconclusive", "trained methods, compared at one budget only")
+    if recorded.half:
+        at_half = _side(claim.expect, recorded.half)
+        if words.get(at_half) != words[side]:
+            half = words.get(at_half, "inconclusive")
+            return Judgement("depends on budget", f"{half} at half, {words[side]} at the whole")
+    return Judgement(words[side])
+
+
+def verdict_of(claim: Claim, recorded: Recorded | None) -> str:
+    """The verdict alone: one of its kind's `VERDICTS`."""
+    return judge(claim, recorded).verdict
 
 
 def needs_higher_profile(profile: str, claim: Claim) -> bool:
@@ -71,10 +148,18 @@ def needs_higher_profile(profile: str, claim: Claim) -> bool:
     return PROFILES.index(profile) < PROFILES.index(claim.profile)
 
 
-def agrees(declared: str, computed: str) -> bool:
-    """Whether a computed verdict is the declared one; exceeding counts as reproducing."""
-    same = {"exceeded": "reproduced"}
-    return same.get(declared, declared) == same.get(computed, computed)
+def control_problem(claim: Claim, recorded: Recorded) -> str | None:
+    """What is wrong with a judged claim's control: none recorded, or it meets the bound."""
+    if claim.control is None or verdict_of(claim, recorded) == "not attempted":
+        return None
+    if not recorded.control:
+        return f"its control ({claim.control}) is not recorded"
+    if _side(claim.expect, recorded.control) in ("missed", "direction"):
+        return None
+    return (
+        f"its control ({claim.control}) does not miss the bound: "
+        f"{recorded.text_of(recorded.control)}, wants {claim.expect.text(short=True)} to fail"
+    )
 
 
 @dataclass(frozen=True)
@@ -95,6 +180,14 @@ def outputs_of(notebook: Mapping) -> Iterable[Mapping]:
     """All outputs of a notebook, cell by cell."""
     for cell in notebook["cells"]:
         yield from cell.get("outputs", ())
+
+
+SERIES = ("values", "control", "half")  # what a claim's note has a number of for each repeat
+
+
+def _number(stored: float | bool | str) -> float | bool:
+    """A number as it was before JSON, which has no NaN."""
+    return stored if isinstance(stored, bool) else float(stored)
 
 
 def read_results(notebook: Path | Mapping, chapter: str | None = None) -> ChapterResults:
@@ -119,9 +212,10 @@ def read_results(notebook: Path | Mapping, chapter: str | None = None) -> Chapte
         if "chapter" in note:
             profile, data = note["profile"], note["data"]
         elif "claim" in note:
-            value = note["value"] if isinstance(note["value"], bool) else float(note["value"])
-            spread = None if note["spread"] is None else float(note["spread"])
-            recorded.append(Recorded(**{**note, "value": value, "spread": spread}))
+            if not set(SERIES) <= set(note):
+                raise ClaimError(f"{chapter}: {note['claim']!r} was stored by another version")
+            numbers = {key: note[key] and [_number(x) for x in note[key]] for key in SERIES}
+            recorded.append(Recorded(**{**note, **numbers}))
         elif "glue" in note:
             glued[note["glue"]] = (note["value"], note["rtol"])
     return ChapterResults(chapter or "", profile, data, recorded, glued, keys)
@@ -145,8 +239,8 @@ def check_chapter(
     Returns
     -------
     list of str
-        The problems; empty if every claim is recorded once and has the verdict it is declared to
-        have.
+        The problems; empty if every claim is recorded once, with a control that misses its bound,
+        and has the verdict it is declared to have.
     """
     own = {id: claim for id, claim in claims.items() if claim.chapter == results.chapter}
     counts = Counter(r.claim for r in results.recorded)
@@ -167,12 +261,15 @@ def check_chapter(
         if not found and claim.verdict != "not attempted":
             problems.append(f"{results.chapter}: claim {id!r} is never recorded")
         for recorded in found:
-            verdict = verdict_of(claim, recorded)
+            verdict, reason = judge(claim, recorded)
             if rerun and needs_higher_profile(recorded.profile, claim):
                 continue
-            if not agrees(claim.verdict, verdict):
+            if problem := control_problem(claim, recorded):
+                problems.append(f"{results.chapter}: claim {id!r}: {problem}")
+            if verdict != claim.verdict:
                 problems.append(
-                    f"{results.chapter}: claim {id!r} is {verdict}, declared {claim.verdict}: "
+                    f"{results.chapter}: claim {id!r} is {verdict}"
+                    f"{f' ({reason})' if reason else ''}, declared {claim.verdict}: "
                     f"got {recorded.text()}, wants {claim.expect.text()} "
                     f"(profile {recorded.profile}, data {data_text(recorded.data)})"
                 )
@@ -192,7 +289,7 @@ def compare(
     )
     for id in old.keys() | new.keys():
         verdicts = [verdict_of(claims[id], values.get(id)) for values in (old, new)]
-        if not agrees(*verdicts) and not needs_higher_profile(rerun.profile, claims[id]):
+        if verdicts[0] != verdicts[1] and not needs_higher_profile(rerun.profile, claims[id]):
             problems.append(
                 f"{name}: claim {id!r} is {verdicts[0]} as stored, {verdicts[1]} when run again"
             )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from jepa_utils.claims.declare import PROFILES, Claim, ClaimError, find_root, load_claims
 from jepa_utils.claims.draw import claim_box, claims_table_html
-from jepa_utils.claims.judge import Recorded
+from jepa_utils.claims.judge import SERIES, Recorded
 
 GLUE_PREFIX = "application/papermill.record/"  # MyST-NB's mark of a glued output that is not shown
 
@@ -114,22 +115,40 @@ def _glue(key: str, value: float | int | bool | str, note: dict | None = None) -
     _show({GLUE_PREFIX + "text/plain": repr(value)}, metadata)
 
 
-def record(claim_id: str, value: object, *, unit: str | None = None) -> None:
-    """Record the value of a claim, show what it should be, and glue it for the prose.
+def record(
+    claim_id: str,
+    value: object,
+    *,
+    control: object = None,
+    half: object = None,
+    budget: Mapping[str, Sequence[float]] | None = None,
+    over: str = "seeds",
+    unit: str | None = None,
+) -> None:
+    """Record what was measured for a claim, show what it should be, and glue it for the prose.
 
     Parameters
     ----------
     claim_id : str
         An id of this chapter in ``book/claims.yml``; recorded exactly once per run.
-    value : number, bool, or a sequence of them
-        One value per seed; the mean is judged, the standard deviation (n - 1) shown.
+    value : number, bool, or a sequence of numbers
+        One for each repeat; the 95 % interval of their mean is judged (a check's mean alone).
+    control : number or a sequence of them
+        The same of the control that the row names, in the same run.
+    half : number or a sequence of them, optional
+        The same at half the training's budget; a comparison of trained methods wants it.
+    budget : mapping of str to (steps, samples, seconds), optional
+        What each method's training took; a comparison wants it.
+    over : str, default "seeds"
+        What the repeats are.
     unit : str, optional
         The value's unit, for the reader.
 
     Raises
     ------
     ClaimError
-        Unknown id, another chapter's id, recorded twice, or no number.
+        Unknown id, another chapter's id, recorded twice, no number, no control where the row names
+        one, or data that the chapter did not open.
     """
     run = _current()
     claim = run.claims.get(claim_id)
@@ -142,25 +161,45 @@ def record(claim_id: str, value: object, *, unit: str | None = None) -> None:
         raise ClaimError(
             f"claim_id {claim_id!r} belongs to chapter {claim.chapter}, this one is {run.chapter}"
         )
-    try:
-        values = np.atleast_1d(np.asarray(value, dtype=float))
-    except (TypeError, ValueError):
-        values = np.empty(0)
-    if values.ndim != 1 or not values.size:
-        raise ClaimError(
-            f"value of {claim_id!r} is {value!r}, wants a number or one number per seed"
-        )
-    mean = bool(value) if isinstance(value, (bool, np.bool_)) else float(values.mean())
-    spread = float(values.std(ddof=1)) if values.size > 1 else None
+    if (control is None) != (claim.control is None):
+        wants = f"wants control, of {claim.control!r}" if claim.control else "takes no control"
+        raise ClaimError(f"{claim_id!r} {wants}, as its row in book/claims.yml says")
+    if lacking := set(claim.data) - {item["name"] for item in run.data}:
+        raise ClaimError(f"{claim_id!r} is made of data not opened here: {sorted(lacking)}")
+    series = {"values": _numbers(value, f"value of {claim_id!r}")}
+    for name, given in (("control", control), ("half", half)):
+        series[name] = None if given is None else _numbers(given, f"{name} of {claim_id!r}")
+    for method, spent in (budget or {}).items():
+        if len(_numbers(spent, f"budget of {method!r}")) != 3:
+            raise ClaimError(f"budget of {method!r} is {spent!r}, wants steps, samples, seconds")
     run.take(claim_id)
-    recorded = Recorded(claim_id, mean, spread, values.size, run.profile, run.data, unit)
+    recorded = Recorded(
+        claim_id,
+        profile=run.profile,
+        data=[item for item in run.data if item["name"] in claim.data],
+        budget=budget and {k: _numbers(v, "budget") for k, v in budget.items()},
+        over=over,
+        unit=unit,
+        **series,
+    )
     run.recorded[claim_id] = recorded
-    note = {f.name: getattr(recorded, f.name) for f in fields(Recorded)} | {
-        "value": _json(mean),
-        "spread": _json(spread),
-    }
+    note = {f.name: getattr(recorded, f.name) for f in fields(Recorded)}
+    note |= {key: note[key] and [_json(number) for number in note[key]] for key in SERIES}
     _show(claim_box(claim, recorded), {"jepa": note})
-    _glue(claim_id, mean)
+    _glue(claim_id, recorded.value)
+
+
+def _numbers(given: object, name: str) -> list[float | bool]:
+    """A number, or numbers in one dimension, as a list; a single yes or no stays one."""
+    if isinstance(given, (bool, np.bool_)):
+        return [bool(given)]
+    try:
+        numbers = np.atleast_1d(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.ndim != 1 or not numbers.size or given is None:
+        raise ClaimError(f"{name} is {given!r}, wants a number or one number per seed")
+    return numbers.tolist()
 
 
 def glue(key: str, value: float | int | bool | str, *, rtol: float | None = 0.25) -> None:

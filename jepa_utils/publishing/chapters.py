@@ -24,7 +24,6 @@ from rich.table import Table
 from jepa_utils.claims.declare import PROFILES, Claim, find_root, load_claims
 from jepa_utils.claims.draw import redraw
 from jepa_utils.claims.judge import (
-    agrees,
     check_chapter,
     compare,
     needs_higher_profile,
@@ -393,13 +392,22 @@ def _glue_problems(text: str, page: Path, root: Path) -> list[str]:
 
 def chapter_problems(path: Path, claims: Mapping[str, Claim], root: Path) -> list[str]:
     """All that is wrong with a stored chapter: vacuous, stale, a claim or box not as declared."""
-    problems = vacuity_problems(path, root) + check_chapter(claims, read_results(path))
+    notebook, results = nbformat.read(path, as_version=4), read_results(path)
+    problems = vacuity_problems(path, root) + check_chapter(claims, results)
+    read = notebook.metadata.get("jepa", {}).get("made_from", {}).get("files", {})
+    problems += [
+        f"{path.stem}: claim {r.claim!r} is said to come from the record {record}, which the "
+        "run did not read"
+        for r in results.recorded
+        for record in (claims[r.claim].records if r.claim in claims else ())
+        if f"results/{record}.json" not in read
+    ]
     if changed := changes(path, root):
         problems.append(
             f"{path.stem}: stale: changed since its outputs were made: {', '.join(changed)}; "
             "'jepa book' runs it"
         )
-    if redraw(nbformat.read(path, as_version=4), claims):
+    if redraw(notebook, claims):
         problems.append(
             f"{path.stem}: a claim's box is not as claims.yml has it now; 'jepa book' draws it anew"
         )
@@ -481,7 +489,7 @@ def verify(
                 {r.claim: r for r in results.recorded}.get(claim.id) for results in (stored, rerun)
             )
             verdict = verdict_of(claim, new)
-            good = agrees(claim.verdict, verdict)
+            good = verdict == claim.verdict
             texts = (
                 claim.id,
                 claim.expect.text(short=True),

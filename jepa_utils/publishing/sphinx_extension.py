@@ -16,7 +16,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from jepa_utils.claims.declare import VERDICTS, Claim, ClaimError, load_claims
-from jepa_utils.claims.draw import verdict_class
+from jepa_utils.claims.draw import made_text, verdict_class
 from jepa_utils.claims.judge import Recorded, expected_text, read_results, verdict_of
 from jepa_utils.publishing import chapters
 
@@ -99,7 +99,7 @@ class Scoreboard(SphinxDirective):
                 f"scoreboard: chapter is {wanted!r}, wants one of {', '.join(names)}"
             )
         names = [wanted] if wanted else names
-        verdicts, tables, status = Counter(), [], []
+        verdicts, tables, status = {kind: Counter() for kind in VERDICTS}, [], []
         for name in names:
             path = root / "notebooks" / f"{name}.ipynb"
             self.env.note_dependency(str(path))
@@ -112,19 +112,12 @@ class Scoreboard(SphinxDirective):
                 raise ExtensionError(f"scoreboard: {name} does not record {', '.join(missing)}")
             if "jepa" not in notebook.metadata:
                 raise ExtensionError(f"scoreboard: {name} was never run: 'jepa run {name}'")
-            verdicts.update(verdict_of(claim, recorded.get(claim.id)) for claim in own)
+            for claim in own:
+                verdicts[claim.kind].update([verdict_of(claim, recorded.get(claim.id))])
             title = nodes.rubric("", "", self.link(name, _title(notebook, name)))
-            tables += [title, self.claims(own, recorded)] if own else []
+            tables += [title, *self.claims(own, recorded)] if own else []
             status.append(self.status(name, _title(notebook, name), notebook.metadata["jepa"]))
-        counts = ", ".join(
-            f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict]
-        )
-        summary = nodes.paragraph(
-            "",
-            f"{verdicts.total()} {'claim' if verdicts.total() == 1 else 'claims'}: {counts}."
-            if verdicts
-            else "No claims yet.",
-        )
+        summary = nodes.bullet_list("", *map(_counts_item, verdicts.items()))
         heads = ("Chapter", "Run on", "Profile", "Seconds", "Data", "Python and packages")
         return [
             summary,
@@ -141,8 +134,9 @@ class Scoreboard(SphinxDirective):
         uri = self.env.app.builder.get_relative_uri(self.env.docname, document) + anchor
         return nodes.reference("", text, internal=True, refuri=uri)
 
-    def claims(self, own: list[Claim], recorded: dict[str, Recorded]) -> nodes.Node:
-        rows = []
+    def claims(self, own: list[Claim], recorded: dict[str, Recorded]) -> list[nodes.Node]:
+        """Statements and findings in one table, checks in another, which has no verdicts to win."""
+        judged, checks = [], []
         for claim in own:
             found = recorded.get(claim.id)
             verdict = verdict_of(claim, found)
@@ -151,33 +145,30 @@ class Scoreboard(SphinxDirective):
                 if found
                 else nodes.Text(claim.says)
             )
-            reported = "–" if claim.reported is None else str(claim.reported)
-            data = ", ".join(f"{d['name']} ({d['origin']})" for d in found.data) if found else "–"
+            value, expected = found.text() if found else "–", expected_text(claim, found)
+            if claim.kind == "check":
+                checks.append((says, value, expected, verdict))
+                continue
             mark = nodes.inline("", verdict, classes=["claim-verdict", verdict_class(verdict)])
-            value, profile = (found.text(), found.profile) if found else ("–", "–")
-            rows.append(
-                (
-                    says,
-                    mark,
-                    value,
-                    reported,
-                    expected_text(claim, found),
-                    claim.source,
-                    profile,
-                    data,
-                )
-            )
+            reported = "–" if claim.reported is None else str(claim.reported)
+            control = f"{claim.control}: {found.text_of(found.control)}" if found else claim.control
+            made = made_text(claim, found) if found else "–"
+            source = claim.source or "this book"
+            judged.append((says, mark, value, control, reported, expected, source, made))
         heads = (
-            "Claim",
+            "Statement or finding",
             "Verdict",
-            "Our value",
+            "Measured",
+            "Control",
             "Source's value",
             "Expected",
             "Source",
-            "Profile",
-            "Data",
+            "Made with",
         )
-        return _table("scoreboard", heads, rows)
+        tables = [_table("scoreboard", heads, judged)] if judged else []
+        if checks:
+            tables.append(_table("checks", ("Check", "Value", "Wanted", ""), checks))
+        return tables
 
     def status(self, name: str, title: str, run: dict) -> tuple:
         packages = ", ".join(f"{package} {version}" for package, version in run["packages"].items())
@@ -191,6 +182,15 @@ class Scoreboard(SphinxDirective):
             data,
             made,
         )
+
+
+def _counts_item(counted: tuple[str, Counter]) -> nodes.list_item:
+    """A kind's number of rows, and how many have which verdict."""
+    kind, verdicts = counted
+    total = verdicts.total()
+    counts = ", ".join(f"{verdicts[v]} {v}" for v in VERDICTS[kind] if verdicts[v]) or "none"
+    text = f"{total} {kind if total == 1 else f'{kind}s'}: {counts}."
+    return nodes.list_item("", nodes.paragraph("", text))
 
 
 def _title(notebook, name: str) -> str:

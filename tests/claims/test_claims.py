@@ -24,19 +24,25 @@ REAL = [{"name": "toy", "origin": "mirror"}]
 def claim(**changes) -> Claim:
     row = dict(
         id="a",
+        kind="finding",
         chapter="01_test",
         source="s",
         says="x",
         why="w",
+        control="c",
         profile="laptop",
-        needs_real_data=True,
+        data=("toy",),
+        expect=Expect(at_least=0.8),
     )
-    row["expect"] = Expect(at_least=0.8)
+    if changes.get("kind") == "check":
+        row["control"] = None
     return Claim(**{**row, **changes})
 
 
-def recorded(value, spread=0.01, profile="laptop", data=REAL, id="a") -> Recorded:
-    return Recorded(id, value, spread, 3, profile, data)
+def recorded(*values, profile="laptop", data=REAL, id="a", **more) -> Recorded:
+    """A value for each seed; of one value, three seeds that have it."""
+    values = list(values) * (3 if len(values) == 1 else 1)
+    return Recorded(id, values, profile, data, **{"control": [0.0] * 3} | more)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -58,7 +64,7 @@ def test_loads_the_rows_in_order(tmp_path):
     claims = load(tmp_path, CLAIMS)
     assert list(claims) == ["purity", "same-value"]
     assert claims["purity"].expect == Expect(at_least=0.8, direction=0.3)
-    assert claims["purity"].verdict == "reproduced"
+    assert [c.verdict for c in claims.values()] == ["reproduced", "passes"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,18 @@ def test_loads_the_rows_in_order(tmp_path):
         ({"chapter": "09_none"}, "chapter is '09_none', wants one of 01_test"),
         ({"profile": "cluster"}, "profile is 'cluster'"),
         ({"verdict": "fine"}, "verdict is 'fine'"),
-        ({"needs_real_data": "no"}, "needs_real_data is 'no'"),
+        ({"kind": "rumour"}, "kind is 'rumour'"),
+        ({"verdict": "exceeded"}, "wants one of a statement's: reproduced, direction only"),
+        ({"kind": "finding", "verdict": "reproduced"}, "wants one of a finding's: supported"),
+        ({"kind": "check"}, "a check has no control"),
+        ({"kind": "check", "control": "absent"}, "a check compares no trained methods and has no"),
+        ({"control": "absent"}, "missing key control: a statement names what has to miss"),
+        ({"kind": "finding", "control": "absent"}, "missing key control: a finding names"),
+        ({"source": "absent"}, "missing key source: a statement is somebody's"),
+        ({"compares": True}, "missing key search: a comparison says how both sides were tuned"),
+        ({"compares": "yes", "search": "s"}, "compares is 'yes'"),
+        ({"data": "toy"}, "data is 'toy'"),
+        ({"records": [""]}, "records.0 is ''"),
         ({"id": "Has Space"}, "id is 'Has Space'"),
         ({"reported": -math.inf}, "reported"),
         ({"expect": 0.8}, "expect is 0.8"),
@@ -105,8 +122,25 @@ def test_a_repeated_id_is_refused(tmp_path):
         load(tmp_path, rows() + rows())
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("- id: a\n  kind: check\n  id: b\n", "claims.yml, line 3: key 'id' stands twice"),
+        ("- id: a\n  expect: {at_least: 1, at_least: 2}\n", "line 2: key 'at_least' stands twice"),
+        ("- id: a\n  says: [open\n", "claims.yml, line 3: "),
+        ("- id: a\n\tkind: check\n", "claims.yml, line 2: "),
+        ("- id: &x a\n- *y\n", "claims.yml, line 2: found undefined alias"),
+        ("a: 1\n", "claims.yml: wants a list of claims, got dict"),
+    ],
+)
+def test_what_is_no_list_in_yaml_is_refused_naming_file_and_line(tmp_path, text, message):
+    with pytest.raises(ClaimError) as error:
+        load(tmp_path, text)
+    assert message in str(error.value)
+
+
 # ------------------------------------------------------------------------------------------------------
-# judging
+# judging: the verdict
 
 
 @pytest.mark.parametrize(
@@ -129,18 +163,104 @@ def test_a_repeated_id_is_refused(tmp_path):
         (Expect(at_least=1), True, "reproduced"),
     ],
 )
-def test_verdicts(expect, value, verdict):
-    assert judge.verdict_of(claim(expect=expect), recorded(value)) == verdict
+def test_verdicts_where_seeds_agree(expect, value, verdict):
+    row = claim(kind="statement", expect=expect)
+    assert judge.verdict_of(row, recorded(value)) == verdict
+    words = {"reproduced": "supported", "direction only": "not supported"}
+    found = claim(expect=expect)
+    assert judge.verdict_of(found, recorded(value)) == words.get(verdict, "not supported")
+    check = claim(kind="check", expect=Expect(**expect.model_dump() | {"direction": None}))
+    passes = "passes" if verdict == "reproduced" else "fails"
+    assert judge.verdict_of(check, recorded(value)) == passes
 
 
-def test_exceeded_is_past_the_reported_value_by_more_than_the_spread():
-    high = claim(expect=Expect(at_least=0.5), reported=0.7)
-    assert judge.verdict_of(high, recorded(0.72, spread=0.01)) == "exceeded"
-    assert judge.verdict_of(high, recorded(0.72, spread=0.03)) == "reproduced"
-    assert judge.verdict_of(high, recorded(0.72, spread=None)) == "reproduced"
-    low = claim(expect=Expect(at_most=0.5), reported=0.3)
-    assert judge.verdict_of(low, recorded(0.28, spread=0.01)) == "exceeded"
-    assert judge.verdict_of(low, recorded(0.32, spread=0.01)) == "reproduced"
+def test_the_interval_is_one_sided_by_the_t_distribution():
+    # n = 3: t(0.95, 2) = 2.9200, spread 1, so 2.9200 / sqrt(3) = 1.6859
+    assert judge.interval([1.0, 2.0, 3.0]) == pytest.approx((0.3141, 3.6859), abs=1e-4)
+    # n = 5: t(0.95, 4) = 2.1318, spread sqrt(2.5), so 2.1318 * sqrt(0.5) = 1.5075
+    assert judge.interval([1.0, 2, 3, 4, 5]) == pytest.approx((1.4925, 4.5075), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "expect, values, verdict",
+    [
+        (Expect(at_least=0.3), [1, 2, 3], "supported"),  # lower limit 0.314
+        (Expect(at_least=0.32), [1, 2, 3], "inconclusive"),
+        (Expect(at_least=3.68), [1, 2, 3], "inconclusive"),
+        (Expect(at_least=3.69), [1, 2, 3], "not supported"),  # upper limit 3.686
+        (Expect(at_most=3.69), [1, 2, 3], "supported"),
+        (Expect(at_most=3.68), [1, 2, 3], "inconclusive"),
+        (Expect(at_most=0.31), [1, 2, 3], "not supported"),
+        (Expect(within=0.9, of=2.0), [1, 2, 3], "supported"),  # 0.2 to 3.8
+        (Expect(within=0.8, of=2.0), [1, 2, 3], "inconclusive"),  # 0.4 to 3.6
+        (Expect(within=0.1, of=2.0), [1, 2, 3], "inconclusive"),  # the band within the interval
+        (Expect(within=0.1, of=5.0), [1, 2, 3], "not supported"),
+    ],
+)
+def test_the_interval_is_judged_and_not_the_mean(expect, values, verdict):
+    assert judge.verdict_of(claim(expect=expect), recorded(*values)) == verdict
+
+
+def test_a_weaker_bound_that_the_interval_straddles_gives_no_direction():
+    row = claim(kind="statement", expect=Expect(at_least=5, direction=0.3))
+    assert judge.verdict_of(row, recorded(1, 2, 3)) == "direction only"
+    row = claim(kind="statement", expect=Expect(at_least=5, direction=0.5))
+    assert judge.verdict_of(row, recorded(1, 2, 3)) == "not reproduced"
+
+
+@pytest.mark.parametrize("values", [[0.9], [0.9, 0.9], [0.1, 0.1]])
+def test_fewer_than_three_seeds_are_inconclusive(values):
+    few = Recorded("a", values, "laptop", REAL, control=[0.0])
+    assert judge.judge(claim(), few) == ("inconclusive", "fewer than 3 seeds")
+    assert judge.verdict_of(claim(kind="check"), few) != "inconclusive"
+
+
+BUDGET = {"ours": [10, 100, 1.0], "theirs": [10, 100, 2.0]}
+
+
+@pytest.mark.parametrize(
+    "half, budget, verdict",
+    [
+        ([0.9] * 3, BUDGET, "supported"),
+        (None, BUDGET, "inconclusive"),
+        ([0.9] * 3, None, "inconclusive"),
+        ([0.1] * 3, BUDGET, "depends on budget"),
+        ([0.1, 0.8, 1.5], BUDGET, "depends on budget"),  # open at half
+    ],
+)
+def test_a_comparison_needs_the_same_verdict_at_half_the_budget(half, budget, verdict):
+    row = claim(compares=True, search="the same grid for both")
+    assert judge.verdict_of(row, recorded(0.9, half=half, budget=budget)) == verdict
+    straddles = recorded(0.1, 0.8, 1.5, half=half, budget=budget)
+    assert judge.verdict_of(row, straddles) == "inconclusive"
+
+
+# ------------------------------------------------------------------------------------------------------
+# judging: the control
+
+
+@pytest.mark.parametrize(
+    "control, message",
+    [
+        ([0.1] * 3, None),
+        ([0.79] * 3, None),
+        ([0.79], None),
+        (None, "its control (c) is not recorded"),
+        ([0.8] * 3, "its control (c) does not miss the bound: 0.8 ± 0 (3 seeds), wants"),
+        ([0.81], "its control (c) does not miss the bound: 0.81, wants at least 0.8 to fail"),
+        ([0.1, 0.5, 0.9], "does not miss the bound"),  # one draw in three would pass
+    ],
+)
+def test_a_control_that_does_not_clearly_miss_the_bound_breaks_the_build(control, message):
+    found = recorded(0.9, control=control)
+    problem = judge.control_problem(claim(), found)
+    assert (problem is None) if message is None else (message in problem)
+    wrong = judge.check_chapter({"a": claim()}, results(found))
+    assert wrong == ([f"01_test: claim 'a': {problem}"] if problem else [])
+
+
+def test_a_claim_that_is_not_attempted_needs_no_control():
+    assert judge.control_problem(claim(), recorded(0.9, control=None, data=[])) is None
 
 
 def test_a_run_satisfies_claims_of_its_own_and_lower_profiles_only():
@@ -158,9 +278,13 @@ def test_a_run_satisfies_claims_of_its_own_and_lower_profiles_only():
 @pytest.mark.parametrize(
     "data", [[], [{"name": "toy", "origin": "sample"}], [*REAL, {"name": "b", "origin": "sample"}]]
 )
-def test_without_real_data_a_claim_that_needs_it_is_not_attempted(data):
-    assert judge.verdict_of(claim(), recorded(1.0, data=data)) == "not attempted"
-    assert judge.verdict_of(claim(needs_real_data=False), recorded(1.0, data=data)) == "reproduced"
+def test_without_all_of_its_real_data_a_claim_is_not_attempted(data):
+    both = claim(data=("toy", "b"))
+    assert judge.verdict_of(both, recorded(1.0, data=data)) == "not attempted"
+    assert judge.verdict_of(claim(data=()), recorded(1.0, data=data)) == "supported"
+    assert judge.verdict_of(both, recorded(1.0, data=[*REAL, {"name": "b", "origin": "hub"}])) == (
+        "supported"
+    )
 
 
 def results(*values: Recorded, profile="laptop") -> ChapterResults:
@@ -175,7 +299,7 @@ def test_check_chapter_finds_missing_unknown_and_repeated_ids():
         (results(recorded(0.9), recorded(0.9)), "recorded 2 times"),
         (results(recorded(0.9), recorded(0.9, id="b")), "'b' is not one of its claims"),
         (results(recorded(0.9), profile="smoke"), "smoke run"),
-        (results(recorded(0.9, data=[])), "not attempted, declared reproduced"),
+        (results(recorded(0.9, data=[])), "not attempted, declared supported"),
     ]:
         assert [message in problem for problem in judge.check_chapter(claims, wrong)] == [True]
     assert judge.check_chapter({"a": claim(verdict="not attempted")}, results()) == []
@@ -203,7 +327,7 @@ def test_compare_finds_numbers_beyond_their_tolerance():
     )
     assert judge.compare({}, glued(a=(1.0, 0.25)), glued(a=(math.nan, 0.25))) != []
     verdicts = judge.compare({"a": claim()}, results(recorded(0.9)), results(recorded(0.1)))
-    assert "reproduced as stored, not reproduced when run again" in verdicts[0]
+    assert "supported as stored, not supported when run again" in verdicts[0]
 
 
 # ----------------------------------------------------------------------------------------- no claim
@@ -228,22 +352,32 @@ def values_for(claim: Claim) -> tuple[list[float], list[float]]:
             (expect.direction + min(past, key=lambda value: abs(value - expect.direction))) / 2
         ]
         missed = [expect.direction, 2 * expect.direction - expect.target]
-    if claim.verdict in ("reproduced", "exceeded"):
+    if claim.verdict in ("reproduced", "supported", "passes"):
         return met, [*past, *missed, math.nan]
     if claim.verdict == "direction only":
         return between, [*met, *missed, math.nan]
-    if claim.verdict == "not reproduced":
+    if claim.verdict in ("not reproduced", "not supported", "fails"):
         return missed, met
-    return [], met
+    return [], [*met, *missed]
+
+
+def failing(claim: Claim) -> Claim:
+    """The same claim, declared to fail: its right values are a control's."""
+    verdict = "not reproduced" if claim.kind == "statement" else "not supported"
+    return claim.model_copy(update={"verdict": verdict})
 
 
 def check_can_fail(claim: Claim) -> None:
+    data = [{"name": name, "origin": "mirror"} for name in claim.data]
+    control = None if claim.control is None else [values_for(failing(claim))[0][-1]]
+
     def problems(value):
-        found = recorded(value, spread=None, profile=claim.profile, id=claim.id)
+        given = dict(control=control, half=[value] * 3, budget=BUDGET)
         # A claim declared to be out of reach has no wrong value under a lower profile, so it is
         # tried under its own.
+        found = recorded(value, profile=claim.profile, data=data, id=claim.id, **given)
         return judge.check_chapter(
-            {claim.id: claim}, ChapterResults(claim.chapter, "gpu", REAL, [found], {}, [])
+            {claim.id: claim}, ChapterResults(claim.chapter, "gpu", data, [found], {}, [])
         )
 
     right, wrong = values_for(claim)
@@ -264,7 +398,8 @@ def test_every_claim_of_the_book_can_fail(claim):
 
 
 @pytest.mark.parametrize(
-    "verdict", ["reproduced", "not reproduced", "direction only", "not attempted"]
+    "kind, verdict",
+    [(kind, verdict) for kind, many in declare.VERDICTS.items() for verdict in many],
 )
 @pytest.mark.parametrize(
     "expect",
@@ -276,8 +411,10 @@ def test_every_claim_of_the_book_can_fail(claim):
         Expect(within=0.0, of=25, direction=5),
     ],
 )
-def test_every_kind_of_claim_can_fail(expect, verdict):
-    check_can_fail(claim(expect=expect, verdict=verdict))
+def test_every_kind_of_claim_can_fail(expect, kind, verdict):
+    if kind == "check":
+        expect = Expect(**expect.model_dump() | {"direction": None})
+    check_can_fail(claim(kind=kind, expect=expect, verdict=verdict))
 
 
 def test_a_claim_that_cannot_fail_is_found(monkeypatch):
@@ -324,7 +461,8 @@ def stored(outputs) -> nbformat.NotebookNode:
 
 def test_recorded_values_are_read_back(shown):
     notebook.open_chapter("01_test", "laptop", [Source()])
-    notebook.record("purity", [0.9, 0.92, 0.94], unit="share")
+    given = dict(control=[0.1, 0.3], half=0.8, budget={"ours": np.array([3, 6, 0.5])})
+    notebook.record("purity", [0.9, 0.92, 0.94], unit="share", **given)
     notebook.record("same-value", True)
     notebook.glue("count", np.int64(25))
     notebook.glue("seconds", 1.5, rtol=None)
@@ -332,13 +470,15 @@ def test_recorded_values_are_read_back(shown):
     found = judge.read_results(stored(shown), "01_test")
     assert (found.profile, found.data) == ("laptop", [{"name": "toy", "origin": "mirror"}])
     purity, same = found.recorded
-    assert (
-        purity.value == pytest.approx(0.92)
-        and purity.spread == pytest.approx(0.02)
-        and purity.seeds == 3
+    assert purity.values == [0.9, 0.92, 0.94] and purity.value == pytest.approx(0.92)
+    assert (purity.control, purity.half, purity.budget) == (
+        [0.1, 0.3],
+        [0.8],
+        {"ours": [3, 6, 0.5]},
     )
     assert purity.text() == "0.92 ± 0.02 share (3 seeds)"
-    assert same.value is True and same.spread is None and same.text() == "yes"
+    assert purity.data == [{"name": "toy", "origin": "mirror"}] and same.data == []
+    assert same.value is True and same.control is None and same.text() == "yes"
     assert found.glued == {"count": (25, 0.25), "seconds": (1.5, None), "name": ("romeo", None)}
     assert found.keys == ["purity", "same-value", "count", "seconds", "name"]
     assert judge.check_chapter(declare.load_claims(), found) == []
@@ -347,7 +487,7 @@ def test_recorded_values_are_read_back(shown):
 @pytest.mark.parametrize("value", [math.nan, math.inf, [1.0, math.nan]])
 def test_a_value_that_is_no_number_is_stored_as_valid_json_and_not_reproduced(shown, value):
     notebook.open_chapter("01_test", "laptop", Source())
-    notebook.record("purity", value)
+    notebook.record("purity", value, control=value)
     assert "NaN" not in nbformat.writes(stored(shown)) and "Infinity" not in nbformat.writes(
         stored(shown)
     )
@@ -360,30 +500,54 @@ def test_a_value_that_is_no_number_is_stored_as_valid_json_and_not_reproduced(sh
 )
 def test_numpy_and_torch_values_are_taken(shown, value):
     notebook.open_chapter("01_test", "laptop", Source())
-    notebook.record("purity", value)
-    assert judge.read_results(stored(shown)).recorded[0].value == pytest.approx(0.9)
+    notebook.record("purity", value, control=value)
+    found = judge.read_results(stored(shown)).recorded[0]
+    assert found.value == pytest.approx(0.9) and found.control == found.values
 
 
 def test_the_box_is_generated_from_the_claim(shown):
     notebook.open_chapter("01_test", "laptop", Source())
-    notebook.record("purity", [0.9, 0.92, 0.94])
+    given = dict(control=[0.1, 0.2], half=[0.85, 0.87, 0.86], budget={"ours": [1200, 4800, 2.5]})
+    notebook.record("purity", [0.9, 0.92, 0.94], **given)
     box = shown[1][0]
     words = (
+        "A source's statement",
         "Neighbours share a class.",
         "0.5, Test (2026), section 1",
         "at least 0.8",
         "a third above the base rate",
-        "exceeded",
+        "0.92 ± 0.02 (3 seeds), 95 % limits 0.8863 and 0.9537",
+        "shuffled vectors: 0.15 ± 0.071 (2 seeds)",
+        "0.86 ± 0.01 (3 seeds)",
+        "ours 1,200 steps, 4,800 samples, 2.5 s",
+        "this run, profile laptop, data toy (mirror)",
+        "reproduced",
     )
     for text in words:
-        assert text in box["text/html"] and text in box["text/plain"]
+        assert text in box["text/plain"] and text in box["text/html"].replace("&#x27;", "'")
     assert (
         'id="claim-purity"' in box["text/html"]
-        and 'class="claim-box claim-exceeded"' in box["text/html"]
+        and 'class="claim-box claim-reproduced"' in box["text/html"]
     )
     assert "style=" not in box["text/html"]
     notebook.record("same-value", True)
-    assert "Expected: yes: they are the same formula" in shown[3][0]["text/plain"]
+    line = shown[3][0]
+    assert "Check [passes]: The two formulas agree. yes, wants yes" in line["text/plain"]
+    assert 'class="claim-check claim-passes" id="claim-same-value"' in line["text/html"]
+
+
+def test_a_box_names_the_record_that_its_number_comes_from_and_only_its_own_data():
+    row = claim(records=("toy/long", "toy/short"), search="a grid of three rates")
+    text = draw.claim_box(row, recorded(0.9))["text/plain"]
+    assert "Made with: the record toy/long and toy/short, profile laptop, data toy (mirror)" in text
+    assert "Chosen by: a grid of three rates" in text
+    text = draw.claim_box(claim(data=()), recorded(0.9, data=[]))["text/plain"]
+    assert "Made with: this run, profile laptop, data generated" in text
+
+
+def test_a_box_says_why_it_gives_no_verdict():
+    text = draw.claim_box(claim(), recorded(0.7, 0.8, 0.9))["text/plain"]
+    assert "[inconclusive]" in text and "the bound lies within the 95 % limits 0.6314 and" in text
 
 
 @pytest.mark.parametrize(
@@ -399,7 +563,7 @@ def test_the_box_is_generated_from_the_claim(shown):
     ],
 )
 def test_numbers_are_written_for_readers(value, text):
-    assert recorded(value, spread=None).text() == f"{text} (3 seeds)"
+    assert Recorded("a", [value], "laptop").text() == text
 
 
 def test_text_of_a_claim_is_escaped():
@@ -409,7 +573,7 @@ def test_text_of_a_claim_is_escaped():
 
 def test_a_smoke_run_is_marked_as_no_result(shown):
     notebook.open_chapter("01_test", "smoke", Source("sample"))
-    notebook.record("purity", 0.99)
+    notebook.record("purity", 0.99, control=0.1)
     assert "smoke run: not a result" in shown[0][0]["text/plain"]
     assert (
         "smoke run: not a result" in shown[1][0]["text/html"]
@@ -419,16 +583,27 @@ def test_a_smoke_run_is_marked_as_no_result(shown):
 
 def test_wrong_use_is_refused(shown, tmp_path):
     with pytest.raises(ClaimError, match="no chapter is open"):
-        notebook.record("purity", 1)
+        notebook.record("purity", 1, control=0)
     with pytest.raises(ClaimError, match="name is '02_none'"):
         notebook.open_chapter("02_none", "laptop")
     with pytest.raises(ClaimError, match="profile is 'big'"):
         notebook.open_chapter("01_test", "big")
-    notebook.open_chapter("01_test", "laptop")
-    notebook.record("purity", 1)
+    notebook.open_chapter("01_test", "laptop", Source())
+    notebook.record("purity", 1, control=0)
     notebook.glue("count", 1)
+    budget = {"ours": [1, 2]}
     for call, message in [
-        (lambda: notebook.record("purity", 1), "'purity' is recorded twice"),
+        (lambda: notebook.record("purity", 1, control=0), "'purity' is recorded twice"),
+        (lambda: notebook.record("purity", 1), "'purity' wants control, of 'shuffled vectors'"),
+        (lambda: notebook.record("purity", None, control=0), "value of 'purity' is None, wants"),
+        (lambda: notebook.record("purity", 1, control="c"), "control of 'purity' is 'c', wants a"),
+        (lambda: notebook.record("purity", 1, control=0, half=[]), r"half of 'purity' is \[\]"),
+        (
+            lambda: notebook.record("purity", 1, control=0, budget=budget),
+            r"budget of 'ours' is \[1, 2\], wants steps, samples, seconds",
+        ),
+        (lambda: notebook.record("same-value", 1, control=0), "'same-value' takes no control"),
+        (lambda: notebook.record("same-value", None), "value of 'same-value' is None"),
         (lambda: notebook.glue("count", 2), "'count' is recorded twice"),
         (lambda: notebook.glue("purity", 2), "is the id of a claim"),
         (lambda: notebook.glue("a b", 2), "key is 'a b'"),
@@ -445,6 +620,9 @@ def test_wrong_use_is_refused(shown, tmp_path):
         with pytest.raises(ClaimError, match=message):
             call()
     notebook.record("same-value", 1)  # a refused call takes no key
+    notebook.open_chapter("01_test", "laptop")
+    with pytest.raises(ClaimError, match=r"'purity' is made of data not opened here: \['toy'\]"):
+        notebook.record("purity", 1, control=0)
 
 
 def test_another_chapters_claim_is_refused(shown, tmp_path):
@@ -453,17 +631,17 @@ def test_another_chapters_claim_is_refused(shown, tmp_path):
     )
     notebook.open_chapter("02_other", "laptop")
     with pytest.raises(ClaimError, match="belongs to chapter 01_test"):
-        notebook.record("purity", 1)
+        notebook.record("purity", 1, control=0)
 
 
 def test_a_reader_may_run_the_same_cell_again_but_not_record_in_two(shown, monkeypatch):
     notebook.open_chapter("01_test", "laptop", Source())
     monkeypatch.setattr(notebook, "_cell_id", lambda: "cell-1")
-    notebook.record("purity", 0.9)
-    notebook.record("purity", 0.8)
+    notebook.record("purity", 0.9, control=0.1)
+    notebook.record("purity", 0.8, control=0.1)
     monkeypatch.setattr(notebook, "_cell_id", lambda: "cell-2")
     with pytest.raises(ClaimError, match="recorded twice"):
-        notebook.record("purity", 0.9)
+        notebook.record("purity", 0.9, control=0.1)
 
 
 def test_the_glued_output_is_the_one_myst_nb_reads(shown):
@@ -471,7 +649,7 @@ def test_the_glued_output_is_the_one_myst_nb_reads(shown):
     from myst_nb.ext.glue import extract_glue_data_cell
 
     notebook.open_chapter("01_test", "laptop", Source())
-    notebook.record("purity", [0.9, 0.92])
+    notebook.record("purity", [0.9, 0.92], control=0.1)
     notebook.glue("name", "romeo")
     cell = stored(shown).cells[0]
     found = {key: output["data"]["text/plain"] for key, output in extract_glue_data_cell(cell)}
@@ -484,7 +662,7 @@ def test_the_glued_output_is_the_one_myst_nb_reads(shown):
 
 def test_the_table_and_boxes_are_drawn_anew_when_a_claim_is_reworded(shown, tmp_path):
     notebook.open_chapter("01_test", "laptop", Source())
-    notebook.record("purity", 0.9)
+    notebook.record("purity", [0.9] * 3, control=0.1)
     notebook.record("same-value", 1)
     notebook.claims_table()
     kept = stored(shown)
