@@ -74,7 +74,9 @@ def interval(values: list[float]) -> tuple[float, float]:
         One for each seed, at least two.
     """
     mean = statistics.mean(values)
-    reach = stdtrit(len(values) - 1, CONFIDENCE) * statistics.stdev(values) / len(values) ** 0.5
+    reach = (
+        float(stdtrit(len(values) - 1, CONFIDENCE)) * statistics.stdev(values) / len(values) ** 0.5
+    )
     return mean - reach, mean + reach
 
 
