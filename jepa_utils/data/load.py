@@ -8,8 +8,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pooch
 import requests
 
+from jepa_utils.data.integrity import DamagedError, PassedOverError, checksums, compared, readable
 from jepa_utils.data.registry import DATASETS, REVISIONS, TEXT_END, DataSet, Place
 from jepa_utils.files import write_whole
 
@@ -27,16 +27,6 @@ HUB = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 REACH_SECONDS = 3.0  # no network is noticed within this time, whatever way it fails
 Files = dict[str, list[tuple[Path, str]]]  # by split: those that are there, with their sha256
 Splits = Sequence[str] | None
-# A line of SHA256SUMS as sha256sum and shasum write it, with --tag or without, and as openssl does.
-_CHECKSUM = re.compile(
-    r"([0-9a-f]{64}) [ *]?(.*\S.*)|SHA(?:2-)?256 ?\((.+)\) ?= ?([0-9a-f]{64})", re.IGNORECASE
-)
-_STAND_INS = {  # how begins what lies in the place of a file that was not fetched
-    rb"version https?://\S+/spec/v1": "a Git LFS pointer",
-    rb"\S*/annex/objects/": "a git-annex pointer",
-    rb"<(!doctype|!--|html|head|body|\?xml|error)": "a web page",
-    rb'\{\s*"(error|message)"|(\d{3}:? )?(\w+ )?not found\b': "an error message",
-}
 
 
 class DataUnavailableError(RuntimeError):
@@ -49,14 +39,6 @@ class DataWarning(UserWarning):
 
 class SampleDataWarning(DataWarning):
     """The built-in sample stands in for the real data."""
-
-
-class PassedOverError(Exception):
-    """A source cannot give the data; the message is published, so no local path in it."""
-
-
-class DamagedError(PassedOverError):
-    """A file is there, but it cannot be read or is not what its checksum says."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +120,7 @@ def check_data(name: str) -> dict[str, str]:
     for origin, find in (("mirror", mirror_files), ("hub", lambda p: hub_files(p, download=False))):
         try:
             there = ", ".join(split for split, part in find(place).items() if part)
-            known = origin == "hub" or _checksums(env_folder("JEPA_DATA_MIRROR")) is not None
+            known = origin == "hub" or checksums(env_folder("JEPA_DATA_MIRROR")) is not None
             found[origin] = f"{'ok' if known else 'unverified'}: {there}"
         except PassedOverError as why:
             found[origin] = f"{'damaged' if isinstance(why, DamagedError) else 'missing'}: {why}"
@@ -196,16 +178,6 @@ def _tables(spec: DataSet, parts: dict[str, Any]) -> Any:
                     raise DamagedError(f"{name} has no rows")
             tables[split] = datasets.Dataset(pyarrow.concat_tables(cast), fingerprint=part[0][1])
     return tables
-
-
-@contextmanager
-def readable(name: str, form: str) -> Iterator[None]:
-    """Reading a file of this name; raises `DamagedError` if it does not hold what it should."""
-    try:
-        yield
-    except Exception as problem:  # those of pyarrow are of many kinds
-        kind = type(problem).__name__
-        raise DamagedError(f"{name} has no readable {form} ({kind})") from problem
 
 
 def _sample(name: str, spec: DataSet, splits: Sequence[str], note: str) -> LoadedData:
@@ -270,7 +242,7 @@ def mirror_files(place: Place, splits: Splits = None) -> Files:
     folder, found = env_folder("JEPA_DATA_MIRROR"), {}
     if not folder or not os.path.isdir(folder):
         raise PassedOverError("JEPA_DATA_MIRROR is not set to a folder that exists")
-    listed = _checksums(folder)
+    listed = checksums(folder)
     for split, paths in place.files.items():
         names = [f"{place.name}/{path}" for path in paths]
         one = Path(names[0]).with_name(f"{split}-00000-of-00001.parquet").as_posix()
@@ -282,7 +254,7 @@ def mirror_files(place: Place, splits: Splits = None) -> Files:
             raise PassedOverError(f"no split {split!r} of {place.name} in the mirror")
         if not names or split in (splits or place.files):
             found[split] = [
-                _compared(
+                compared(
                     folder / name,
                     name,
                     None if listed is None else listed.get(os.path.abspath(folder / name), "none"),
@@ -298,28 +270,6 @@ def env_folder(variable: str) -> Path | None:
     """The folder that an environment variable names; None if it is not set, or empty."""
     name = os.environ.get(variable)
     return Path(os.path.expanduser(name)) if name else None
-
-
-def _checksums(folder: Path) -> dict[str, str] | None:
-    """Checksums by absolute path, of a mirror's SHA256SUMS; None if it has none."""
-    sums, listed = folder / "SHA256SUMS", {}
-    if not os.path.lexists(sums):
-        return None
-    try:
-        text = sums.read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as problem:
-        raise DamagedError(f"SHA256SUMS cannot be read: {problem.strerror}") from problem
-    for number, line in enumerate(re.split(r"\r?\n|\0", text), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        escaped = line.startswith("\\")  # so the tools mark that a name has escapes
-        if not (found := _CHECKSUM.fullmatch(line[escaped:])):
-            raise DamagedError(f"SHA256SUMS: line {number} is no SHA-256 checksum with a file name")
-        digest, name = (found[1] or found[4]).lower(), found[2] or found[3]
-        if escaped:
-            name = re.sub(r"\\(.)", lambda c: {"n": "\n", "r": "\r"}.get(c[1], c[1]), name)
-        listed[os.path.abspath(folder / name)] = digest
-    return listed
 
 
 def hub_files(place: Place, splits: Splits = None, download: bool = True) -> Files:
@@ -346,37 +296,6 @@ def unreachable(url: str) -> str:
     return outcome[0] and f"the public address cannot be reached ({outcome[0]})"
 
 
-def check_content(path: Path, name: str) -> None:
-    """Raise `DamagedError` if a file is empty, a pointer to another one, or an error page."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
-            size = file.seek(0, os.SEEK_END)
-    except OSError as problem:
-        raise DamagedError(f"{name} cannot be read: {problem.strerror}") from problem
-    if not size:
-        raise DamagedError(f"{name} is empty")
-    for pattern, what in _STAND_INS.items():
-        if re.match(pattern, start, re.IGNORECASE):
-            raise DamagedError(f"{name} is {what}, not the file itself")
-
-
-def _compared(path: Path, name: str, expected: str | None) -> tuple[Path, str]:
-    """Compare a file with its checksum: a sha256, or git's, as of small files of the hub."""
-    check_content(path, name)
-    try:
-        with path.open("rb") as file:
-            actual = digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if expected and len(expected) == 40:
-            content = path.read_bytes()
-            actual = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    except OSError as problem:
-        raise DamagedError(f"{name} cannot be read: {problem.strerror}") from problem
-    if expected and actual != expected:
-        raise DamagedError(f"{name} is not what its checksum says")
-    return path, digest
-
-
 def cache_folder() -> Path:
     """Return the folder for downloads."""
     return env_folder("JEPA_CACHE_DIR") or Path(pooch.os_cache("jepa-book"))
@@ -395,7 +314,7 @@ def _cached(place: Place, name: str) -> tuple[Path, str]:
         expected = Path(os.readlink(path)).name if path.is_symlink() else None
     if not path.is_file():
         raise PassedOverError(f"{name} is not in the cache")
-    return _compared(path, f"the cached {name}", expected)
+    return compared(path, f"the cached {name}", expected)
 
 
 def _downloaded(place: Place, name: str) -> tuple[Path, str]:

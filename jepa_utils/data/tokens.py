@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from jepa_utils.data import load
 from jepa_utils.data._arguments import check_many, whole
-from jepa_utils.data.load import PassedOverError, Provenance, first_source, hub_files, mirror_files
+from jepa_utils.data.integrity import PassedOverError, check_content, readable
+from jepa_utils.data.load import Provenance, first_source, hub_files, mirror_files
 from jepa_utils.data.registry import REVISIONS, Place
 from jepa_utils.data.samples import sample_articles
 from jepa_utils.data.words import Vocabulary, tokenize
@@ -230,8 +231,8 @@ def _mirror_shards(place: Place) -> list[str]:
     folder, shards = load.env_folder("JEPA_DATA_MIRROR"), []
     for name in [f"{place.name}/{path}" for path in place.files["train"] if folder]:
         if os.path.lexists(path := folder / name):
-            load.check_content(path, name)
-            with load.readable(name, "text"):  # the shard's end only
+            check_content(path, name)
+            with readable(name, "text"):  # the shard's end only
                 parquet.read_schema(path).field("text")
             shards.append(str(path))
     if not shards:
@@ -253,7 +254,7 @@ def _rows(shards: list[str]) -> Iterator[dict[str, str]]:
     hub = HfFileSystem(endpoint=load.HUB, token=False)
     for shard in shards:
         with (
-            load.readable(shard.rpartition("/")[2], "text"),
+            readable(shard.rpartition("/")[2], "text"),
             hub.open(shard) if shard.startswith("hf://") else Path(shard).open("rb") as file,
         ):
             for batch in parquet.ParquetFile(file).iter_batches(batch_size=1000, columns=["text"]):
