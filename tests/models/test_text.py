@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from jepa_utils.data.batches import tensor_batches
-from jepa_utils.models.text import TextDecoder, TextEncoder
+from jepa_utils.models.text import TextDecoder, TextEncoder, WindowEncoder
 from jepa_utils.training.baselines import DecoderTraining
 from jepa_utils.training.fit import fit
 
@@ -351,3 +351,14 @@ def test_decoder_rejects_numbers_below_one(change):
 def test_decoder_training_rejects_a_learning_rate_of_zero():
     with pytest.raises(ValueError, match=r"learning_rate.*0"):
         DecoderTraining(decoder(), learning_rate=0)
+
+
+def test_window_encoder_sees_every_place():
+    torch.manual_seed(0)
+    encoder = WindowEncoder(nn.Embedding(20, 4), window=3, hidden=8)
+    context = torch.tensor([[1, 2, 3]])
+    out = encoder(context)
+    assert out.shape == (1, 4)
+    assert not torch.allclose(out, encoder(torch.tensor([[3, 2, 1]])))  # order matters
+    with pytest.raises(ValueError, match="window=0"):
+        WindowEncoder(nn.Embedding(20, 4), window=0, hidden=8)

@@ -1,0 +1,193 @@
+"""The rivals of a JEPA: labels, hidden words, captions."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from trainings import GRID, D, colours, text_encoder
+
+from jepa_utils.data.batches import CaptionDataModule, ImageDataModule, SpanDataModule
+from jepa_utils.models.text import TextDecoder
+from jepa_utils.models.vision_language import QueryPredictor
+from jepa_utils.models.vit import ViT
+from jepa_utils.training.baselines import CaptionTraining, ClassTraining, MaskedLM
+from jepa_utils.training.fit import fit
+
+CANDIDATES = torch.tensor([0, 1, 3, 5, 6, 7, 11, 12, 20, 27])
+
+
+def masked_lm(**change):
+    module = MaskedLM(text_encoder(), **dict(mask_id=29, candidates=CANDIDATES, share=0.3) | change)
+    nn.init.normal_(module.bias)  # zeros would hide a bias without them
+    return module
+
+
+def masked_batch():
+    ids = CANDIDATES[torch.randint(10, (6, 12), generator=torch.Generator().manual_seed(5))]
+    return (ids, None), (ids, None)  # nobody looks at the masks
+
+
+def test_masked_loss_equals_the_written_out_one():
+    module, batch = masked_lm(), masked_batch()
+    torch.manual_seed(8)
+    loss = module.training_step(batch, 0)["loss"]
+    torch.manual_seed(8)
+    ids, hidden = batch[0][0], torch.rand(6, 12) < 0.3
+    h = module.encoder.encode_tokens(
+        torch.where(hidden, 29, ids), torch.ones(6, 12, dtype=torch.bool)
+    )
+    vectors, surprise = module.encoder.tokens.weight, []
+    for row, column in hidden.nonzero().tolist():
+        scores = {
+            c: h[row, column] @ vectors[c] + bias
+            for c, bias in zip(CANDIDATES.tolist(), module.bias)
+        }
+        surprise.append(
+            torch.logsumexp(torch.stack(list(scores.values())), dim=0)
+            - scores[int(ids[row, column])]
+        )
+    assert 10 < len(surprise) < 40
+    assert torch.allclose(loss, torch.stack(surprise).mean(), rtol=1e-5)
+    module.bias.data += 1  # a softmax does not see this
+    torch.manual_seed(8)
+    assert torch.allclose(module.training_step(batch, 0)["loss"], loss, rtol=1e-5)
+
+
+def test_the_encoder_is_not_shown_what_is_hidden():
+    module, ids, seen = masked_lm(share=0.5), masked_batch()[0][0], []
+    encode = module.encoder.encode_tokens
+    module.encoder.encode_tokens = lambda *inputs: seen.append(inputs) or encode(*inputs)
+    for _ in range(20):
+        module.training_step(((ids, None), (ids, None)), 0)
+    shown, visible = (torch.stack(x) for x in zip(*seen))
+    hidden = shown == 29
+    assert visible.all() and torch.equal(shown, torch.where(hidden, 29, ids.expand(20, 6, 12)))
+    assert hidden.float().mean() == pytest.approx(0.5, abs=4 * 0.5 / (20 * 6 * 12) ** 0.5)
+    assert not torch.equal(hidden[0], hidden[1])  # drawn anew
+    assert not (ids == 29).any()
+
+
+def test_only_candidates_can_be_predicted():
+    module = masked_lm()
+
+    def loss():
+        torch.manual_seed(8)
+        return module.training_step(masked_batch(), 0)["loss"]
+
+    before = loss()
+    before.backward()
+    others = [i for i in range(29) if i not in CANDIDATES.tolist()]
+    grad = module.encoder.tokens.weight.grad
+    assert (
+        (grad[others] == 0).all()
+        and (grad[CANDIDATES] != 0).any(dim=1).all()
+        and (grad[29] != 0).any()
+    )
+    module.encoder.tokens.weight.data[others] = 1e3
+    assert torch.equal(loss(), before)
+
+
+def test_masked_lm_learns_a_text_that_repeats():
+    chunks = torch.stack([(torch.arange(12) + start) % 6 for start in range(6)]).repeat(8, 1)
+    data = SpanDataModule(chunks, batch_size=16, min_length=3)
+    module = MaskedLM(
+        text_encoder(dimensions=16, token_std=0.5),
+        mask_id=29,
+        candidates=torch.arange(6),
+        learning_rate=0.01,
+    )
+    losses = fit(module, data, epochs=30, seed=0, progress=False).losses["loss"]
+    assert losses[-1] < 0.5 * math.log(6) < losses[0]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(share=0.0), "share.*0"),
+        (dict(share=1.0), "share.*1"),
+        (dict(learning_rate=0.0), "learning_rate.*0"),
+        (dict(candidates=torch.tensor([3, 1])), r"candidates.*ascending.*\(2,\)"),
+        (dict(candidates=torch.tensor([1, 3, 3])), "candidates.*ascending"),
+        (dict(candidates=torch.tensor([[1, 3]])), r"candidates.*\(1, 2\)"),
+        (dict(candidates=torch.tensor([], dtype=torch.int64)), "candidates"),
+        (dict(candidates=torch.tensor([1.0, 2.0])), "candidates.*float32"),
+        (dict(candidates=torch.tensor([1, 30])), "candidates.*below 30"),
+        (dict(mask_id=int(CANDIDATES[0])), "candidates.*mask_id"),
+        (dict(mask_id=30), "mask_id.*got 30"),
+    ],
+)
+def test_masked_lm_rejects_bad_arguments(change, words):
+    with pytest.raises(ValueError, match=words):
+        masked_lm(**change)
+
+
+def test_a_hidden_token_that_is_no_candidate_is_an_error():
+    for outsider in (4, 28):  # between candidates, and above them
+        assert outsider not in CANDIDATES
+        ids = torch.full((2, 12), outsider)
+        with pytest.raises(ValueError, match="candidates"):
+            masked_lm().training_step(((ids, None), (ids, None)), 0)
+
+
+def test_at_least_one_token_is_hidden():
+    module, ids = masked_lm(share=1e-9), CANDIDATES[:2].view(1, 2)
+    torch.manual_seed(8)
+    loss = module.training_step(((ids, None), (ids, None)), 0)["loss"]
+    torch.manual_seed(8)
+    place = int(torch.rand(1, 2).argmin())
+    shown = ids.clone()
+    shown[0, place] = 29
+    h = module.encoder.encode_tokens(shown, torch.ones(1, 2, dtype=torch.bool))[0, place]
+    scores = module.encoder.tokens.weight[CANDIDATES] @ h + module.bias
+    torch.testing.assert_close(loss, scores.logsumexp(dim=0) - scores[place])
+
+
+def test_labels_are_learned(pictures):
+    images, _labels = pictures
+    torch.manual_seed(0)
+    module = ClassTraining(
+        ViT(patch=8, dimensions=16, layers=1, heads=2), classes=10, learning_rate=3e-3
+    )
+    bright = (images.float().mean(dim=(1, 2, 3)) > 128).long()
+    history = fit(
+        module, ImageDataModule(images, bright, batch_size=16), epochs=8, seed=0, progress=False
+    )
+    assert history.losses["loss"][-1] < 0.5 * history.losses["loss"][0]
+
+
+def test_caption_training_learns_to_write_and_scores_captions():
+    tokens, _, kinds = colours()
+    ids = torch.stack(
+        [kinds + 1, 5 - kinds, torch.zeros_like(kinds)], dim=1
+    )  # the third is padding
+    visible = torch.tensor([True, True, False]).expand_as(ids)
+    torch.manual_seed(0)
+    reader = QueryPredictor(D, GRID, 8, width=24, heads=3)
+    module = CaptionTraining(reader, TextDecoder(6, embedding=8, dimensions=16), learning_rate=1e-2)
+    history = fit(
+        module,
+        CaptionDataModule(tokens, (ids.unsqueeze(1), visible.unsqueeze(1)), batch_size=50),
+        epochs=15,
+        seed=0,
+        progress=False,
+    )
+    assert history.losses["loss"][0] > 0.5 > 0.1 > history.losses["loss"][-1]
+    module.eval()
+    told = reader(tokens[:20]).detach()
+    right, wrong = (
+        module.log_likelihood(told, ids[:20].roll(0 if own else 1, 0), visible[:20])
+        for own in (True, False)
+    )
+    differ = kinds[:20] != kinds[:20].roll(1, 0)
+    assert (right[differ] > wrong[differ]).all() and differ.any()
+    padded = (
+        torch.cat([ids[:20], torch.full((20, 2), 3)], dim=1),
+        torch.cat([visible[:20], torch.zeros(20, 2, dtype=torch.bool)], dim=1),
+    )
+    torch.testing.assert_close(module.log_likelihood(told, *padded), right)
+
+
+def test_caption_training_refuses_a_learning_rate_of_zero():
+    with pytest.raises(ValueError, match="learning_rate must be positive, got 0"):
+        CaptionTraining(nn.Identity(), TextDecoder(6, embedding=8), learning_rate=0)
