@@ -332,7 +332,7 @@ class MaskedJEPA(ImageTraining):
         """Let the moving average follow."""
         if self.target == "ema":
             self.target_encoder.update(
-                self.encoder, self.ema_decay + (1 - self.ema_decay) * min(self.progress, 1.0)
+                self.encoder, self.ema_decay + (1 - self.ema_decay) * self.progress
             )
 
 

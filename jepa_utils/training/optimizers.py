@@ -44,7 +44,18 @@ class ImageTraining(L.LightningModule):
     @property
     def progress(self) -> float:
         """Share of the training that is done, from 0 to 1."""
-        return self.trainer.global_step / self.trainer.estimated_stepping_batches
+        return min(self.trainer.global_step / self.steps, 1.0)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        steps = self.trainer.estimated_stepping_batches
+        if steps < 1:  # Lightning's word for unknown is -1
+            got = "none" if steps == 0 else "batches without"
+            raise ValueError(
+                f"batches must have a length of at least 1, which the schedule needs, got {got}"
+            )
+        return steps
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         nn.utils.clip_grad_norm_(self.parameters(), 3.0)
@@ -56,7 +67,7 @@ class ImageTraining(L.LightningModule):
             {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95), fused=True)
-        rate = partial(_rate, total=self.trainer.estimated_stepping_batches, warmup=self.warmup)
+        rate = partial(_rate, total=self.steps, warmup=self.warmup)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -68,7 +79,7 @@ def at_least_float(x: Tensor) -> Tensor:
 
 def _rate(step: int, total: int, warmup: float) -> float:
     """Share of the full learning rate: a line up, then half a cosine down to 0."""
-    done = step / total
+    done = min(step / total, 1.0)
     return (
         (step + 1) / (warmup * total + 1)
         if done < warmup

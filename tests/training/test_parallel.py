@@ -12,6 +12,7 @@ import torch
 from processes import results_on_processes
 from torch import nn
 from torch.nn import functional as F
+from trainings import interrupted
 
 from jepa_utils.data.batches import CaptionDataModule, ImageDataModule, SpanDataModule
 from jepa_utils.data.masking import multiblock_masks, random_masks
@@ -117,13 +118,13 @@ def prose():
     return JEPA(text(30), nn.Linear(8, 8), **rule)
 
 
-def texts(devices, checkpoint=None, stops=()):
-    for (
-        epochs
-    ) in stops:  # as if it had ended there: what goes on begins with another seed's weights
-        fit(prose(), spans(), devices=devices, checkpoint=checkpoint, **HOW | {"epochs": epochs})
+def texts(devices, checkpoint=None, stop=False):
+    how = dict(devices=devices, checkpoint=checkpoint, **HOW)
+    if stop:  # what goes on begins with another seed's weights
+        with pytest.raises(InterruptedError):
+            fit(prose(), spans(), monitor=interrupted(after=2), **how)
     module = prose()
-    return module, fit(module, spans(), devices=devices, checkpoint=checkpoint, **HOW)
+    return module, fit(module, spans(), **how)
 
 
 TRAININGS = {
@@ -158,7 +159,7 @@ def work(folder, rank):
     shares, group_of = set(), jepa.batch_group
     jepa.batch_group = lambda *rows: [group := group_of(*rows), shares.add(group.counts)][0]
     found = {"shares": shares} | {name: train(name, 2, rank) for name in TRAININGS}
-    resumed = train("texts", 2, rank, checkpoint=folder / "run.ckpt", stops=(1,))
+    resumed = train("texts", 2, rank, checkpoint=folder / "run.ckpt", stop=True)
     return found | {"texts, resumed": resumed}
 
 
