@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from jepa_utils.models.text import TextDecoder, TextEncoder
 from jepa_utils.models.vit import ViT
+from jepa_utils.training._checks import number, problem_with, rate, shares_of, whole
 from jepa_utils.training.optimizers import ImageTraining, adam, at_least_float
-from jepa_utils.training.parallel import batch_group, own_rows, per_rank, weighted
+from jepa_utils.training.parallel import batch_group, own_rows, per_rank, raise_together, weighted
 
 __all__ = ["CaptionTraining", "ClassTraining", "DecoderTraining", "MaskedLM"]
 
@@ -36,9 +37,7 @@ class CaptionTraining(L.LightningModule):
 
     def __init__(self, reader: nn.Module, decoder: TextDecoder, *, learning_rate: float = 1e-3):
         super().__init__()
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
-        self.reader, self.decoder, self.learning_rate = reader, decoder, learning_rate
+        self.reader, self.decoder, self.learning_rate = reader, decoder, rate(learning_rate)
 
     def log_likelihood(self, embeddings: Tensor, ids: Tensor, visible: Tensor) -> Tensor:
         """Log-probability of each caption given its embedding, in nats: (B,)."""
@@ -48,10 +47,20 @@ class CaptionTraining(L.LightningModule):
         return -(losses * visible).sum(dim=1)
 
     def training_step(self, batch: tuple, batch_idx: int) -> dict[str, Tensor]:
-        """Mean cross-entropy per word of one batch of a `CaptionDataModule`, in nats."""
+        """Mean cross-entropy per word of one batch of a `CaptionDataModule`, in nats.
+
+        Raises
+        ------
+        ValueError
+            If a word is none of the decoder's, or no caption has one.
+        """
         context, (ids, visible), *_ = batch
+        raise_together(problem_with("captions", ids, self.decoder.choose.out_features))
+        words = per_rank(visible.sum())
+        if words == 0:  # on all processes, then
+            raise ValueError("captions must hold at least one word per batch, got none")
         likelihood = self.log_likelihood(self.reader(*context), ids, visible)
-        return {"loss": -likelihood.sum() / per_rank(visible.sum())}
+        return {"loss": -likelihood.sum() / words}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters that learn."""
@@ -87,13 +96,19 @@ class ClassTraining(ImageTraining):
         warmup: float = 0.1,
     ):
         super().__init__(learning_rate, weight_decay, warmup)
-        if classes < 2:
-            raise ValueError(f"classes must be at least 2, got {classes}")
-        self.encoder, self.crop = encoder, crop
+        classes = whole("classes", classes, 2)
+        self.encoder, self.crop = encoder, shares_of(crop)
         self.head = nn.Linear(encoder.dimensions, classes)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Mean cross-entropy, in nats, of one batch: images (B, 3, S, S) and classes (B,)."""
+        """Mean cross-entropy, in nats, of one batch: images (B, 3, S, S) and classes (B,).
+
+        Raises
+        ------
+        ValueError
+            If `labels` are not one class for each image.
+        """
+        raise_together(problem_with("labels", batch[1], self.head.out_features))
         images, group = self.crops(batch[0])
         with self.autocast():
             logits = self.head(self.encoder(images).mean(dim=1))
@@ -141,13 +156,12 @@ class MaskedLM(L.LightningModule):
         learning_rate: float = 1e-3,
     ):
         super().__init__()
-        if not 0 < share < 1:
-            raise ValueError(f"share must lie between 0 and 1, got {share}")
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        share = number("share", share, "between 0 and 1", lambda x: 0 < x < 1)
         size = encoder.tokens.num_embeddings
+        mask_id = whole("mask_id", mask_id, 0, size - 1)
         ascending = (
-            candidates.dim() == 1
+            isinstance(candidates, Tensor)
+            and candidates.dim() == 1
             and candidates.dtype == torch.int64
             and (candidates.diff() > 0).all()
         )
@@ -158,17 +172,18 @@ class MaskedLM(L.LightningModule):
             or candidates[-1] >= size
             or mask_id in candidates
         ):
+            got = type(candidates).__name__
+            if isinstance(candidates, Tensor):
+                got = f"{tuple(candidates.shape)} of {candidates.dtype}"
             raise ValueError(
                 f"candidates must be ascending token ids below {size}, mask_id = {mask_id} not "
-                f"among them, got {tuple(candidates.shape)} of {candidates.dtype}"
+                f"among them, got {got}"
             )
-        if not 0 <= mask_id < size:
-            raise ValueError(f"mask_id must be a token id below {size}, got {mask_id}")
         self.encoder, self.mask_id, self.share, self.learning_rate = (
             encoder,
             mask_id,
             share,
-            learning_rate,
+            rate(learning_rate),
         )
         self.bias = nn.Parameter(torch.zeros(len(candidates)))
         self.register_buffer("candidates", candidates)
@@ -183,24 +198,27 @@ class MaskedLM(L.LightningModule):
         Raises
         ------
         ValueError
-            If a hidden token is no candidate.
+            If there are no tokens, one is not of the encoder's, or a hidden one is no candidate.
         """
         ids = batch[0][0]  # (B, L)
+        raise_together(problem_with("tokens", ids, self.encoder.tokens.num_embeddings))
         group = batch_group(len(ids), ids.device)
         draws = torch.rand(group.total, ids.shape[1], device=ids.device)
         hidden = (draws < self.share) | (draws == draws.min())  # never none, which has no mean
         hidden = own_rows(hidden, group)
         shown = ids.masked_fill(hidden, self.mask_id)
-        h = self.encoder.encode_tokens(shown, torch.ones_like(hidden))[hidden]  # (M, D)
-        logits = F.linear(h, self.encoder.tokens.weight[self.candidates], self.bias)  # (M, C)
         classes = torch.searchsorted(self.candidates, ids[hidden]).clamp(
             max=len(self.candidates) - 1
         )
-        if not torch.equal(self.candidates[classes], ids[hidden]):
-            raise ValueError(
-                "candidates must hold every token of the batches, "
-                "got a hidden token that is none of them"
-            )
+        known = torch.equal(self.candidates[classes], ids[hidden])
+        raise_together(
+            None
+            if known
+            else "candidates must hold every token of the batches, "
+            "got a hidden token that is none of them"
+        )
+        h = self.encoder.encode_tokens(shown, torch.ones_like(hidden))[hidden]  # (M, D)
+        logits = F.linear(h, self.encoder.tokens.weight[self.candidates], self.bias)  # (M, C)
         if group.ranks == 1:
             return {"loss": F.cross_entropy(logits, classes)}
         losses = F.cross_entropy(logits, classes, reduction="sum")  # of none it may be, here
@@ -224,13 +242,18 @@ class DecoderTraining(L.LightningModule):
 
     def __init__(self, decoder: TextDecoder, *, learning_rate: float = 1e-3):
         super().__init__()
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
-        self.decoder, self.learning_rate = decoder, learning_rate
+        self.decoder, self.learning_rate = decoder, rate(learning_rate)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Mean cross-entropy per token, in nats, of embeddings (B, D) and their tokens (B, L)."""
+        """Mean cross-entropy per token, in nats, of embeddings (B, D) and their tokens (B, L).
+
+        Raises
+        ------
+        ValueError
+            If there are no tokens, or one is none of the decoder's.
+        """
         embeddings, ids = batch
+        raise_together(problem_with("tokens", ids, self.decoder.choose.out_features))
         loss = F.cross_entropy(self.decoder(embeddings, ids).flatten(0, 1), ids.flatten())
         return {"loss": weighted(loss, batch_group(len(ids), ids.device))}
 

@@ -21,6 +21,7 @@ from jepa_utils.models.vit import ViT, patchify
 from jepa_utils.objectives._distributed import BatchGroup
 from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.objectives.sigreg import sigreg
+from jepa_utils.training._checks import number, rate, shares_of, whole
 from jepa_utils.training.fit import History, fit
 from jepa_utils.training.optimizers import ImageTraining, adam, at_least_float
 from jepa_utils.training.parallel import (
@@ -142,10 +143,8 @@ class TokenJEPA(L.LightningModule):
         super().__init__()
         if text not in ("own", "shuffled", "none"):
             raise ValueError(f"text must be 'own', 'shuffled' or 'none', got {text!r}")
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
         self.predictor, self.words, self.masks = predictor, words, masks
-        self.objective, self.text, self.learning_rate = objective, text, learning_rate
+        self.objective, self.text, self.learning_rate = objective, text, rate(learning_rate)
 
     def predict(self, tokens: Tensor, caption: Words, masks: PatchMasks) -> tuple[Tensor, Tensor]:
         """Predicted and true tokens at the hidden places, (B, T, D) each."""
@@ -256,11 +255,13 @@ class MaskedJEPA(ImageTraining):
             raise ValueError(
                 f"target must be 'ema', 'encoder', 'frozen' or 'pixels', got {target!r}"
             )
-        if sigreg_weight < 0 or (sigreg_weight > 0 and target != "encoder"):
-            raise ValueError(
-                f"sigreg_weight must be 0, or positive with target='encoder', got {sigreg_weight} "
-                f"with {target!r}"
-            )
+        sigreg_weight = number(
+            "sigreg_weight",
+            sigreg_weight,
+            f"0, or positive with target='encoder' (here {target!r})",
+            lambda x: x == 0 or (x > 0 and target == "encoder"),
+        )
+        num_slices = whole("num_slices", num_slices, 1)
         numbers = encoder.embed.in_features if target == "pixels" else encoder.dimensions
         if predictor.outputs != numbers:
             raise ValueError(
@@ -276,7 +277,7 @@ class MaskedJEPA(ImageTraining):
             ema_decay,
             sigreg_weight,
             num_slices,
-            crop,
+            shares_of(crop),
         )
         self.target = target
 
@@ -383,18 +384,16 @@ class ViewJEPA(ImageTraining):
         warmup: float = 0.1,
     ):
         super().__init__(learning_rate, weight_decay, warmup)
-        if views < 2:
-            raise ValueError(f"views must be at least 2, got {views}")
-        if not 0 <= sigreg_weight <= 1:
-            raise ValueError(f"sigreg_weight must lie between 0 and 1, got {sigreg_weight}")
         patches = math.prod(encoder.grid)
-        if not 1 <= round(keep * patches) <= patches:
-            raise ValueError(
-                f"keep must be a share of the {patches} patches that leaves one at least, got "
-                f"{keep}"
-            )
-        self.encoder, self.views, self.kept = encoder, views, round(keep * patches)
-        self.sigreg_weight, self.num_slices = sigreg_weight, num_slices
+        wants = f"a share of the {patches} patches that leaves one at least"
+        keep = number("keep", keep, wants, lambda x: 1 <= round(x * patches) <= patches)
+        self.encoder, self.views = encoder, whole("views", views, 2)
+        self.kept = round(keep * patches)
+        self.sigreg_weight = number(
+            "sigreg_weight", sigreg_weight, "between 0 and 1", lambda x: 0 <= x <= 1
+        )
+        self.num_slices = whole("num_slices", num_slices, 1)
+        projection = whole("projection", projection, 1)
         hidden = 4 * encoder.dimensions
         self.projector = nn.Sequential(
             nn.Linear(encoder.dimensions, hidden),
@@ -486,10 +485,10 @@ class JEPA(L.LightningModule):
         learning_rate: float = 1e-3,
     ):
         super().__init__()
-        if weight < 0 or (weight > 0 and regularizer is None):
-            raise ValueError(
-                f"weight must be 0 or positive, and 0 without a regularizer, got {weight}"
-            )
+        wants = "0 or positive, and 0 without a regularizer"
+        weight = number(
+            "weight", weight, wants, lambda x: x == 0 or (x > 0 and regularizer is not None)
+        )
         if regularize not in ("context", "target", "both"):
             raise ValueError(
                 f"regularize must be 'context', 'target' or 'both', got {regularize!r}"
@@ -500,8 +499,6 @@ class JEPA(L.LightningModule):
                 f"regularize must be 'context' where no gradient reaches the target, got "
                 f"{regularize!r}"
             )
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
         self.context_encoder = context_encoder
         self.target_encoder = context_encoder if target_encoder is None else target_encoder
         self.predictor = predictor
@@ -510,7 +507,7 @@ class JEPA(L.LightningModule):
         self.weight = weight
         self.regularize = regularize
         self.stop_gradient = stop_gradient
-        self.learning_rate = learning_rate
+        self.learning_rate = rate(learning_rate)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
         """Losses "loss", "prediction" and "regularizer" of one batch.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jepa_utils.data.images import normalize, random_flip, random_resized_crop
 from jepa_utils.objectives._distributed import BatchGroup
+from jepa_utils.training._checks import number, rate
 from jepa_utils.training.parallel import batch_group
 
 
@@ -21,15 +22,11 @@ class ImageTraining(L.LightningModule):
 
     def __init__(self, learning_rate: float, weight_decay: float, warmup: float):
         super().__init__()
-        if not 0 < learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
-        if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be 0 or positive, and finite, got {weight_decay}")
-        if not 0 <= warmup < 1:
-            raise ValueError(
-                f"warmup must be a share of the training, from 0 to below 1, got {warmup}"
-            )
-        self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
+        self.learning_rate = rate(learning_rate)
+        wants = "0 or positive, and finite"
+        self.weight_decay = number("weight_decay", weight_decay, wants, lambda x: x >= 0)
+        wants = "a share of the training, from 0 to below 1"
+        self.warmup = number("warmup", warmup, wants, lambda x: 0 <= x < 1)
 
     def crops(self, images: Tensor) -> tuple[Tensor, BatchGroup]:
         """A standardised crop of each image (B, 3, S, S) of uint8, and who shares the batch."""
@@ -67,8 +64,8 @@ class ImageTraining(L.LightningModule):
             {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95), fused=True)
-        rate = partial(_rate, total=self.steps, warmup=self.warmup)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        factor = partial(_rate, total=self.steps, warmup=self.warmup)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from jepa_utils.objectives._distributed import BatchGroup, gather, is_distributed, total
+from jepa_utils.objectives._distributed import BatchGroup, gather, is_distributed, join, total
 
 
 def batch_group(rows: int, device: torch.device) -> BatchGroup:
@@ -62,6 +62,17 @@ def per_rank(count: Tensor) -> Tensor:
     count = count.clone()
     dist.all_reduce(count)
     return count / dist.get_world_size()
+
+
+def raise_together(problem: str | None) -> None:
+    """Raise ValueError on all processes where one of them has a problem with its part."""
+
+    def check(_):
+        if problem is not None:
+            raise ValueError(problem)
+        return {}, {}
+
+    join(check)
 
 
 class BatchNorm(nn.BatchNorm1d):

@@ -11,7 +11,7 @@ from jepa_utils.data.batches import CaptionDataModule, ImageDataModule, SpanData
 from jepa_utils.models.text import TextDecoder
 from jepa_utils.models.vision_language import QueryPredictor
 from jepa_utils.models.vit import ViT
-from jepa_utils.training.baselines import CaptionTraining, ClassTraining, MaskedLM
+from jepa_utils.training.baselines import CaptionTraining, ClassTraining, DecoderTraining, MaskedLM
 from jepa_utils.training.fit import fit
 
 CANDIDATES = torch.tensor([0, 1, 3, 5, 6, 7, 11, 12, 20, 27])
@@ -115,6 +115,9 @@ def test_masked_lm_learns_a_text_that_repeats():
         (dict(candidates=torch.tensor([1, 30])), "candidates.*below 30"),
         (dict(mask_id=int(CANDIDATES[0])), "candidates.*mask_id"),
         (dict(mask_id=30), "mask_id.*got 30"),
+        (dict(mask_id=29.0), "mask_id must be an integer of 0 to 29, got 29.0"),
+        (dict(candidates=[1, 3]), "candidates must be ascending .* got list"),
+        (dict(learning_rate=math.nan), "learning_rate.*nan"),
     ],
 )
 def test_masked_lm_rejects_bad_arguments(change, words):
@@ -189,5 +192,49 @@ def test_caption_training_learns_to_write_and_scores_captions():
 
 
 def test_caption_training_refuses_a_learning_rate_of_zero():
-    with pytest.raises(ValueError, match="learning_rate must be positive, got 0"):
+    with pytest.raises(ValueError, match="learning_rate must be positive and finite, got 0"):
         CaptionTraining(nn.Identity(), TextDecoder(6, embedding=8), learning_rate=0)
+
+
+@pytest.mark.parametrize(
+    "change, got",
+    [
+        (dict(ids=torch.full((2, 12), 30)), "got 30 to 30"),
+        (dict(ids=torch.tensor([[0, -1, 1]])), "got -1 to 1"),
+        (dict(ids=torch.zeros(0, 12, dtype=torch.int64)), r"got none: shape \(0, 12\)"),
+        (dict(ids=torch.zeros(2, 12)), "got torch.float32"),
+    ],
+)
+def test_tokens_that_are_none_are_named(change, got):
+    ids = change["ids"]
+    with pytest.raises(ValueError, match=f"tokens must be whole numbers from 0 to 29, {got}"):
+        masked_lm().training_step(((ids, None), (ids, None)), 0)
+
+
+@pytest.mark.parametrize(
+    "labels, got",
+    [
+        ([0, 1, 2], "got 0 to 2"),
+        ([0, 1, -100], "got -100 to 1"),  # torch would leave it out
+        ([0.0, 1.0, 0.0], "got torch.float32"),
+    ],
+)
+def test_labels_that_are_no_classes_are_named(pictures, labels, got):
+    module = ClassTraining(ViT(patch=8, dimensions=16, layers=1, heads=2), classes=2)
+    with pytest.raises(ValueError, match=f"labels must be whole numbers from 0 to 1, {got}"):
+        module.training_step((pictures[0][:3], torch.tensor(labels)), 0)
+
+
+def test_captions_without_words_and_with_unknown_ones_are_named():
+    module = CaptionTraining(nn.Identity(), TextDecoder(6, embedding=8))
+    embeddings, ids = (torch.randn(2, 8),), torch.ones(2, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="captions must hold at least one word per batch"):
+        module.training_step((embeddings, (ids, ids > 1)), 0)
+    with pytest.raises(ValueError, match="captions must be whole numbers from 0 to 5, got 6 to 6"):
+        module.training_step((embeddings, (ids * 6, ids > 0)), 0)
+
+
+def test_a_decoders_tokens_are_checked():
+    module = DecoderTraining(TextDecoder(6, embedding=8))
+    with pytest.raises(ValueError, match="tokens must be whole numbers from 0 to 5, got 1 to 6"):
+        module.training_step((torch.randn(2, 8), torch.tensor([[1], [6]])), 0)

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -396,6 +397,15 @@ def test_without_anything_it_collapses_and_with_sigreg_it_does_not(pictures):
         (dict(learning_rate=0), "learning_rate must be positive"),
         (dict(weight_decay=-1), "weight_decay"),
         (dict(warmup=1), "warmup must be a share"),
+        (dict(learning_rate=math.nan), "learning_rate must be positive and finite, got nan"),
+        (dict(learning_rate=True), "learning_rate must be positive and finite, got True"),
+        (dict(learning_rate="1"), "learning_rate must be positive and finite, got '1'"),
+        (dict(weight_decay=math.nan), "weight_decay must be 0 or positive, .* got nan"),
+        (dict(sigreg_weight=math.nan, target="encoder"), "sigreg_weight must be 0, .* got nan"),
+        (dict(num_slices=0), "num_slices must be an integer of at least 1, got 0"),
+        (dict(num_slices=8.0), "num_slices must be an integer of at least 1, got 8.0"),
+        (dict(crop=(0.5, 0.2)), r"crop must be two shares .* got \(0.5, 0.2\)"),
+        (dict(crop=0.5), "crop must be two shares .* got 0.5"),
         (dict(ema_decay=2), "decay must be between"),
     ],
 )
@@ -407,11 +417,15 @@ def test_options_out_of_range(options, message):
 def test_other_arguments_out_of_range(pictures):
     encoder, (images, labels) = ViT(patch=8, dimensions=16, layers=1, heads=2), pictures
     for build, message in (
-        (lambda: ViewJEPA(encoder, views=1), "views must be at least 2"),
-        (lambda: ViewJEPA(encoder, sigreg_weight=2), "sigreg_weight must lie"),
+        (lambda: ViewJEPA(encoder, views=1), "views must be an integer of at least 2, got 1"),
+        (lambda: ViewJEPA(encoder, views=True), "views must be .* got True"),
+        (lambda: ViewJEPA(encoder, sigreg_weight=2), "sigreg_weight must be between 0 and 1"),
+        (lambda: ViewJEPA(encoder, keep=math.nan), "keep must be a share .* got nan"),
+        (lambda: ViewJEPA(encoder, projection=0), "projection must be an integer of at least 1"),
         (lambda: ViewJEPA(encoder, keep=0.01), "keep must be a share of the 16 patches"),
         (lambda: ViewJEPA(encoder, keep=1.1), "keep must be a share of the 16 patches"),
-        (lambda: ClassTraining(encoder, classes=1), "classes must be at least 2"),
+        (lambda: ClassTraining(encoder, classes=1), "classes must be an integer of at least 2"),
+        (lambda: ClassTraining(encoder, classes=2, crop=(0, 1)), "crop must be two shares"),
         (lambda: ImageDataModule(images, labels[1:], batch_size=2), "labels must be as many"),
         (lambda: ImageDataModule(images, labels, batch_size=97), "batch_size must be between"),
     ):
@@ -523,3 +537,23 @@ def test_token_training_refuses_bad_settings(cross, change, message):
     arguments = dict(masks=multiblock_masks, objective=nn.functional.mse_loss)
     with pytest.raises(ValueError, match=message):
         TokenJEPA(cross, nn.Embedding(6, E), **arguments | change)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(weight=math.nan), "weight must be 0 or positive, .* got nan"),
+        (dict(weight=math.inf), "weight must be 0 or positive, .* got inf"),
+        (dict(learning_rate=math.inf), "learning_rate must be positive and finite, got inf"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        JEPA(nn.Identity(), nn.Identity(), **dict(regularizer=SIGReg(8)) | change)
+
+
+def test_numbers_of_numpy_are_numbers():
+    module = JEPA(nn.Identity(), nn.Identity(), learning_rate=np.float32(0.5), weight=np.int64(0))
+    assert module.learning_rate == 0.5 and type(module.learning_rate) is float
+    view = ViewJEPA(ViT(patch=8, dimensions=16, layers=1, heads=2), views=np.int64(3))
+    assert view.views == 3 and type(view.views) is int

@@ -151,6 +151,43 @@ def train(name, devices, rank=0, **options):
     return state, history.losses
 
 
+def diverged(rank):
+    module = JEPA(text(30), nn.Linear(8, 8))
+    if rank == 1:
+        module.objective = lambda predicted, true: F.mse_loss(predicted, true) * torch.nan
+    return module, spans()
+
+
+def outsider(rank):
+    module = MaskedLM(text(30), mask_id=29, candidates=torch.arange(28))
+    data = spans()
+    if rank == 1:
+        data.chunks[:] = 28
+    return module, data
+
+
+def wrong_label(rank):
+    data = images()
+    if rank == 1:
+        data.labels[:] = 7
+    return ClassTraining(vit(), classes=4), data
+
+
+ERRORS = {
+    diverged: "FloatingPointError: loss, prediction stopped being finite in step 1 of epoch 1",
+    outsider: "ValueError: candidates must hold every token of the batches, got a hidden token",
+    wrong_label: "ValueError: labels must be whole numbers from 0 to 3, got 7 to 7 (on rank 1 of 2)",
+}
+
+
+def refused(make, rank):
+    """What is said on this process of a fault that only the second one has."""
+    try:
+        fit(*make(rank), devices=2, **HOW)
+    except (ValueError, FloatingPointError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def work(folder, rank):
     elastic = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, LOCAL_WORLD_SIZE=2, GROUP_RANK=0)
     os.environ |= {key: str(value) for key, value in elastic.items()}
@@ -160,7 +197,8 @@ def work(folder, rank):
     jepa.batch_group = lambda *rows: [group := group_of(*rows), shares.add(group.counts)][0]
     found = {"shares": shares} | {name: train(name, 2, rank) for name in TRAININGS}
     resumed = train("texts", 2, rank, checkpoint=folder / "run.ckpt", stop=True)
-    return found | {"texts, resumed": resumed}
+    errors = {make.__name__: refused(make, rank) for make in ERRORS}
+    return found | {"texts, resumed": resumed} | errors
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +227,9 @@ def test_two_processes_train_as_one(on_two, double, name):
             assert history[key] == pytest.approx(values, rel=1e-6), key
         for key, value in state.items():
             torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("make", ERRORS)
+def test_an_error_on_one_process_is_raised_on_both(on_two, make):
+    first, second = (rank[make.__name__] for rank in on_two)
+    assert first == second and first.startswith(ERRORS[make])
