@@ -24,10 +24,13 @@ import torch
 from jepa_utils.files import write_whole
 from jepa_utils.objectives._distributed import alone
 from jepa_utils.training import fit
+from jepa_utils.training._numbers import whole
 
 __all__ = ["Outcome", "RecordError", "Run", "complete_record", "read_record", "settings_of"]
 
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "datasets", "pillow")
+
+AWAY = "move it away to begin anew"
 
 # Set by Lightning, torchrun and Slurm for each process of a training.
 RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
@@ -108,7 +111,7 @@ def complete_record(
     checkpoints : path
         Where the state of a run in progress goes, which is removed when the run is done.
     seeds : sequence of int, optional
-        In place of the recipe's.
+        In place of the recipe's; from 0 to 2**32 - 1, each once.
     seeds_outside : bool, default True
         First all runs with one seed, then with the next; else all seeds of a run, then the next.
     say : callable
@@ -121,14 +124,18 @@ def complete_record(
 
     Raises
     ------
+    ValueError
+        If `seeds` are none, no such numbers, or named twice, or two of the `runs` have one key.
     RecordError
         If the record that is there is damaged, or has other settings or data.
     """
     path, runs = Path(folder) / experiment / f"{name}.json", list(runs)
+    seeds = _checked_seeds(range(recipe.num_seeds) if seeds is None else seeds)
+    if len({tuple(run.key.items()) for run in runs}) < len(runs):
+        raise ValueError(f"runs must differ in their keys, got {[run.key for run in runs]}")
     head = {"settings": settings_of(recipe), "data": data}
     record = _open(path, name, head)
     path.parent.mkdir(parents=True, exist_ok=True)
-    seeds = range(recipe.num_seeds) if seeds is None else seeds
     if seeds_outside:
         wanted = [(run, seed) for seed in seeds for run in runs]
     else:
@@ -197,11 +204,36 @@ def read_record(path: Path | str) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
         raise RecordError(f"no record: {path.name} is missing; 'jepa train' makes it") from problem
-    except ValueError as problem:
-        raise RecordError(f"{path.name} is damaged: {problem}") from problem
-    if not isinstance(record, dict) or not isinstance(record.get("runs"), list):
-        raise RecordError(f"{path.name} is no record: it has no list of runs")
+    except (ValueError, OSError) as problem:
+        raise RecordError(f"{path.name} is damaged: {problem}; {AWAY}") from problem
+    if problem := _problem(record):
+        raise RecordError(f"{path.name} is no record: {problem}; {AWAY}")
     return record
+
+
+def _problem(record: Any) -> str | None:
+    """What a record lacks that it must have, if anything."""
+    if not isinstance(record, dict) or not isinstance(record.get("runs"), list):
+        return "it has no list of runs"
+    if missing := [key for key in ("recipe", "settings", "data") if key not in record]:
+        return f"it has no {missing[0]}"
+    for number, run in enumerate(record["runs"]):
+        if not isinstance(run, dict):
+            return f"run {number} is no dict"
+        if type(run.get("seed")) is not int:
+            return f"run {number} has no seed"
+        scores = run.get("scores")
+        numbers = scores.values() if isinstance(scores, dict) else [None]
+        if not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in numbers):
+            return f"run {number} has no scores by name"
+    return None
+
+
+def _checked_seeds(seeds: Sequence[int]) -> list[int]:
+    seeds = [whole("seeds", seed, 0, 2**32 - 1) for seed in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be one at least, and each only once, got {seeds}")
+    return seeds
 
 
 def settings_of(recipe: Any) -> dict[str, Any]:
@@ -217,9 +249,7 @@ def _open(path: Path, name: str, head: dict[str, Any]) -> dict[str, Any]:
     """The record to go on with, or a new one."""
     record = read_record(path) if path.exists() else {"recipe": name, **head, "runs": []}
     if different := [key for key in head if record.get(key) != head[key]]:
-        raise RecordError(
-            f"{path.name} was made with other {' and '.join(different)}; move it away to begin anew"
-        )
+        raise RecordError(f"{path.name} was made with other {' and '.join(different)}; {AWAY}")
     return record
 
 

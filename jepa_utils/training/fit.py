@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from jepa_utils.files import write_whole
 from jepa_utils.models.checkpoints import CheckpointError
 from jepa_utils.objectives._distributed import alone
-from jepa_utils.training._checks import whole
+from jepa_utils.training._numbers import whole
 
 __all__ = ["History", "fit"]
 

@@ -21,7 +21,7 @@ from jepa_utils.models.vit import ViT, patchify
 from jepa_utils.objectives._distributed import BatchGroup
 from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.objectives.sigreg import sigreg
-from jepa_utils.training._checks import number, rate, shares_of, whole
+from jepa_utils.training._numbers import number, rate, shares_of, whole
 from jepa_utils.training.fit import History, fit
 from jepa_utils.training.optimizers import ImageTraining, adam, at_least_float
 from jepa_utils.training.parallel import (

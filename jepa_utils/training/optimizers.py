@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jepa_utils.data.images import normalize, random_flip, random_resized_crop
 from jepa_utils.objectives._distributed import BatchGroup
-from jepa_utils.training._checks import number, rate
+from jepa_utils.training._numbers import number, rate
 from jepa_utils.training.parallel import batch_group
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from jepa_utils.experiments import store
@@ -121,14 +122,77 @@ def test_missing_and_damaged_records(tmp_path):
     path = tmp_path / "record.json"
     with pytest.raises(RecordError, match=r"record\.json is missing; 'jepa train' makes it"):
         read_record(path)
-    for text, message in (
+
+
+def whole_record(**change):
+    run = {"method": "a", "seed": 0, "scores": {"probe": 0.5}}
+    return {"recipe": "quick", "settings": {}, "data": "checksum", "runs": [run | change]}
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "is damaged: Expecting value"),
         ("{", "is damaged"),
-        ("[]", "is no record"),
-        (json.dumps({"runs": 1}), "is no record"),
-    ):
-        path.write_text(text)
-        with pytest.raises(RecordError, match=message):
-            read_record(path)
+        (b"\xff\xfe", "is damaged"),
+        ("[]", "is no record: it has no list of runs"),
+        ({"runs": 1}, "is no record: it has no list of runs"),
+        ({"runs": []}, "is no record: it has no recipe"),
+        ({"recipe": "quick", "settings": {}, "runs": []}, "is no record: it has no data"),
+        (whole_record() | {"runs": [1]}, "is no record: run 0 is no dict"),
+        (whole_record(seed="0"), "is no record: run 0 has no seed"),
+        (whole_record(seed=True), "is no record: run 0 has no seed"),
+        (whole_record(scores=None), "is no record: run 0 has no scores by name"),
+        (whole_record(scores={"probe": "0.5"}), "is no record: run 0 has no scores by name"),
+    ],
+)
+def test_damaged_records_are_named_and_kept(complete, content, message):
+    complete.path.parent.mkdir(parents=True)
+    content = content if isinstance(content, (str, bytes)) else json.dumps(content)
+    before = content if isinstance(content, bytes) else content.encode()
+    complete.path.write_bytes(before)
+    for do in (lambda: read_record(complete.path), complete):
+        with pytest.raises(RecordError, match=rf"quick\.json {message}.*; move it away to begin"):
+            do()
+    assert complete.path.read_bytes() == before and not complete.done
+
+
+def test_a_folder_in_place_of_a_record_is_named(complete):
+    complete.path.mkdir(parents=True)
+    with pytest.raises(RecordError, match=r"quick\.json is damaged: .*directory"):
+        read_record(complete.path)
+
+
+def test_seeds_of_numpy_are_those_of_python(complete):
+    first = complete(methods=("a",), seeds=np.arange(2))
+    assert [run["seed"] for run in read_record(complete.path)["runs"]] == [0, 1]
+    assert complete(methods=("a",), seeds=[np.int64(1), 0]) == first and len(complete.done) == 2
+    assert all(type(seed) is int for _, seed in complete.done)
+
+
+@pytest.mark.parametrize(
+    "seeds, message",
+    [
+        ([], r"seeds must be one at least, and each only once, got \[\]"),
+        ([0, 1, 0], r"seeds must be one at least, and each only once, got \[0, 1, 0\]"),
+        ([np.int64(1), 1], r"seeds must be one at least, and each only once, got \[1, 1\]"),
+        ([-1], "seeds must be an integer of 0 to 4294967295, got -1"),
+        ([2**32], "seeds must be an integer of 0 to 4294967295, got 4294967296"),
+        ([True], "seeds must be an integer of .* got True"),
+        ([0.0], "seeds must be an integer of .* got 0.0"),
+        (["0"], "seeds must be an integer of .* got '0'"),
+    ],
+)
+def test_seeds_that_are_none_are_refused_before_anything_is_done(complete, seeds, message):
+    with pytest.raises(ValueError, match=message):
+        complete(seeds=seeds)
+    assert not complete.done and not complete.path.exists()
+
+
+def test_two_runs_with_one_key_are_refused(complete):
+    with pytest.raises(ValueError, match="runs must differ in their keys, got .*'a'.*'a'"):
+        complete(methods=("a", "a"))
+    assert not complete.done
 
 
 def test_only_the_first_process_of_a_training_writes(complete, monkeypatch):

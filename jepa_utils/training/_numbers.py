@@ -1,4 +1,4 @@
-"""Checks of numbers that trainings are given."""
+"""Numbers that trainings are given: right, or an error that names them."""
 
 from __future__ import annotations
 
