@@ -202,7 +202,7 @@ def fit(
     Raises
     ------
     TypeError
-        If `monitor` returns no dict.
+        If `module` or `batches` is of another kind, or `monitor` returns no dict.
     ValueError
         If `epochs`, `seed`, `devices` or `nodes` is out of range, `checkpoint` has another suffix
         or cannot be written, several processes are to share a DataLoader, or `batches` are none,
@@ -212,6 +212,11 @@ def fit(
     FloatingPointError
         If a loss or a weight stops being finite. A checkpoint stays that of the epoch before.
     """
+    if not isinstance(module, L.LightningModule):
+        raise TypeError(f"module must be a LightningModule, got {type(module).__name__}")
+    if not isinstance(batches, (DataLoader, L.LightningDataModule)):
+        got = type(batches).__name__
+        raise TypeError(f"batches must be a DataLoader or LightningDataModule, got {got}")
     epochs, seed = whole("epochs", epochs, 1), whole("seed", seed, 0, 2**32 - 1)
     devices, nodes = whole("devices", devices, 1), whole("nodes", nodes, 1)
     for name, number in (("devices", devices), ("nodes", nodes)):

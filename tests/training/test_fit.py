@@ -722,3 +722,15 @@ def test_a_monitors_numbers_can_be_stored_and_read(tmp_path):
 def test_a_monitor_without_numbers_is_an_error():
     with pytest.raises(TypeError, match="monitor must return a dict of numbers, got NoneType"):
         fit(make(), data(), epochs=1, seed=0, monitor=lambda: None, progress=False)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(module=nn.Linear(2, 2)), "module must be a LightningModule, got Linear"),
+        (dict(batches=[1.0]), "batches must be a DataLoader or LightningDataModule, got list"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(change, words):
+    with pytest.raises(TypeError, match=words):
+        fit(**dict(module=make(), batches=data(), epochs=1, seed=0) | change)
