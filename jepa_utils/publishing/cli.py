@@ -180,7 +180,7 @@ def train(
     from jepa_utils.models.checkpoints import CheckpointError
     from jepa_utils.publishing import chapters
 
-    with _clear_errors(ValueError, RecordError, CheckpointError):
+    with _clear_errors(ValueError, RecordError, CheckpointError, FloatingPointError):
         chosen = _seeds(seeds)
         options = dict(recipe=recipe, seeds=chosen, devices=devices, nodes=nodes, say=typer.echo)
         run_experiments(experiments, chapters.find_root(), **options)

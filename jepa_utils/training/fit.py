@@ -33,7 +33,7 @@ __all__ = ["History", "fit"]
 
 
 # As on the book's machine; more changes rounding, and with it the last digits.
-THREADS = int(os.environ.get("JEPA_THREADS", "2"))
+THREADS = int(os.environ.get("JEPA_THREADS") or 2)
 
 
 @dataclass
