@@ -30,6 +30,8 @@ VERDICTS = {
     "finding": ("supported", "not supported", "depends on budget", "inconclusive", "not attempted"),
 }
 
+UNDECIDED = ("depends on budget", "inconclusive", "not attempted")
+
 
 class ClaimError(ValueError):
     """A claim is declared or recorded wrongly."""

@@ -21,7 +21,7 @@ import nbformat
 from rich.console import Console
 from rich.table import Table
 
-from jepa_utils.claims.declare import PROFILES, Claim, find_root, load_claims
+from jepa_utils.claims.declare import PROFILES, UNDECIDED, Claim, find_root, load_claims
 from jepa_utils.claims.draw import redraw
 from jepa_utils.claims.judge import (
     check_chapter,
@@ -339,14 +339,21 @@ def _recorded_in_source(code: ast.AST) -> list[str]:
 
 
 def page_problems(root: Path | None = None) -> list[str]:
-    """Glue references in the prose pages to keys that no chapter records."""
+    """Glue references in the prose pages to keys that no chapter records, and weak accusations.
+
+    The errata hold against a source only what is decided: no claim that is inconclusive, not
+    attempted, or depends on the budget.
+    """
     root = root or find_root()
-    pages = sorted((root / "book").rglob("*.md"))
-    return [
-        problem
-        for page in pages
-        for problem in _glue_problems(page.read_text(encoding="utf-8"), page, root)
-    ]
+    texts = {page: page.read_text(encoding="utf-8") for page in (root / "book").rglob("*.md")}
+    problems = [p for page in sorted(texts) for p in _glue_problems(texts[page], page, root)]
+    claims = load_claims(root / "book" / "claims.yml")
+    for _, key in glue_references(texts.get(root / "book" / "errata.md", "")):
+        if key in claims and claims[key].verdict in UNDECIDED:
+            problems.append(
+                f"errata: claim {key!r} is {claims[key].verdict}: no proof against a source"
+            )
+    return problems
 
 
 def glue_references(text: str) -> list[tuple[str, str]]:

@@ -305,6 +305,30 @@ def test_check_chapter_finds_missing_unknown_and_repeated_ids():
     assert judge.check_chapter({"a": claim(verdict="not attempted")}, results()) == []
 
 
+@pytest.mark.parametrize(
+    "row, more, message",
+    [
+        (claim(), dict(values=[0.9, 0.9]), "inconclusive (fewer than 3 seeds), declared supported"),
+        (claim(), dict(values=[0.7, 0.8, 0.95]), "inconclusive (the bound lies within the 95 %"),
+        (claim(), dict(control=[0.9]), "its control (c) does not miss the bound"),
+        (claim(), dict(control=None), "its control (c) is not recorded"),
+        (claim(compares=True, search="s"), dict(half=None), "compared at one budget only"),
+        (claim(compares=True, search="s"), dict(budget=None), "compared at one budget only"),
+        (
+            claim(compares=True, search="s"),
+            dict(half=[0.1] * 3),
+            "depends on budget (not supported at half, supported at the whole), declared supported",
+        ),
+    ],
+)
+def test_the_build_breaks_where_a_row_declares_more_than_the_rules_allow(row, more, message):
+    good = dict(values=[0.9] * 3, control=[0.1], half=[0.9] * 3, budget=BUDGET)
+    for given, problems in ((good, 0), (good | more, 1)):
+        found = Recorded("a", profile="laptop", data=REAL, **given)
+        wrong = judge.check_chapter({"a": row}, results(found))
+        assert len(wrong) == problems and all(message in problem for problem in wrong)
+
+
 def test_a_rerun_need_not_attempt_claims_of_a_higher_profile():
     claims = {"a": claim(profile="gpu")}
     assert judge.check_chapter(claims, results(recorded(0.1)), rerun=True) == []

@@ -464,6 +464,24 @@ def test_glue_references_of_prose_pages_are_checked(book):
     assert "names no chapter: this page" in chapters.page_problems(book)[0]
 
 
+@pytest.mark.parametrize(
+    "verdict, undecided",
+    [("not reproduced", False), ("inconclusive", True), ("not attempted", True)],
+)
+def test_the_errata_accuse_nobody_on_an_undecided_claim(book, verdict, undecided):
+    replace(
+        book / "book" / "claims.yml",
+        "  profile: laptop",
+        f"  verdict: {verdict}\n  profile: laptop",
+    )
+    (book / "book" / "errata.md").write_text(
+        "{glue:text}`../notebooks/01_test.ipynb::purity:.2f`\n"
+    )
+    found = chapters.page_problems(book)
+    text = f"errata: claim 'purity' is {verdict}: no proof against a source"
+    assert found == ([text] if undecided else [])
+
+
 def test_rewording_a_claim_redraws_its_box_without_a_run(book):
     replace(book / "book" / "claims.yml", "share a class", "look alike")
     assert chapters.redraw_chapters(book) == ["01_test"]
