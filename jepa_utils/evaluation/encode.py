@@ -6,27 +6,41 @@ import hashlib
 import os
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-
-if TYPE_CHECKING:  # slow to import, and most chapters need none of it
-    pass
-from collections.abc import Callable
-
 from torch.nn import functional as F
 
 from jepa_utils.data.images import normalize
+from jepa_utils.evaluation._arguments import check_count
 from jepa_utils.models.vit import ViT
 
 __all__ = ["cached_tokens", "embed", "encode_images", "frozen_tokens", "photo_tokens"]
 
 
 _KIND = "tokens of jepa_utils"  # marks the files of `cached_tokens`
+
+
+@contextmanager
+def evaluating(network: object) -> Iterator[None]:
+    """A context in which a network is in evaluation mode; a plain function is left alone.
+
+    Afterwards each of its modules is in the mode it was in: some may be frozen in one that trains.
+    """
+    modules = list(network.modules()) if isinstance(network, nn.Module) else []
+    modes = [module.training for module in modules]
+    try:
+        if modules:
+            network.eval()
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 # Cache
@@ -78,8 +92,7 @@ def cached_tokens(
             f"images must be uint8 of shape (N, 3, H, W), got {images.dtype} of shape "
             f"{tuple(images.shape)}"
         )
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = check_count("batch_size", batch_size)
     if file.suffix != ".safetensors":
         raise ValueError(f"file must be named *.safetensors, got {file.name!r}")
     wanted = {
@@ -136,10 +149,9 @@ def _kept(file: Path, wanted: dict[str, str]) -> Tensor | None:
 
 @torch.no_grad()
 def _compute(encoder: nn.Module, images: Tensor, batch_size: int) -> Tensor:
-    training, device = encoder.training, next(encoder.parameters(), images).device
-    encoder.eval()
+    device = next(encoder.parameters(), images).device
     kept = None
-    try:
+    with evaluating(encoder):
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
             tokens = encoder(part.to(device)).to("cpu", torch.float16)
@@ -159,8 +171,6 @@ def _compute(encoder: nn.Module, images: Tensor, batch_size: int) -> Tensor:
                     f"image {start} are not"
                 )
             kept[start : start + len(part)] = tokens
-    finally:
-        encoder.train(training)
     return kept
 
 
@@ -217,13 +227,15 @@ def photo_tokens(encoder: ViT, photographs: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If photographs are not square, or their side is odd.
+        If photographs are not uint8 or not square, or their side is odd.
     """
-    side = photographs.shape[-1]
-    if photographs.dim() != 4 or photographs.shape[-2] != side or side % 2:
+    side = photographs.shape[-1] if photographs.dim() == 4 else 0
+    if photographs.shape[1:] != (3, side, side) or side < 2 or side % 2:
         raise ValueError(
             f"photographs must have shape (N, 3, S, S), S even, got {tuple(photographs.shape)}"
         )
+    if photographs.dtype != torch.uint8:
+        raise ValueError(f"photographs must be uint8, got {photographs.dtype}")
     results = []
     for part in photographs.split(500):
         quarters = (
@@ -241,9 +253,7 @@ def photo_tokens(encoder: ViT, photographs: Tensor) -> Tensor:
 
 
 def _tokens(encoder: ViT, images: Tensor) -> Tensor:
-    flat = encode_images(
-        nn.Sequential(encoder, nn.Flatten()).train(encoder.training), images
-    )  # which it leaves as it was
+    flat = encode_images(nn.Sequential(encoder, nn.Flatten()), images)
     return flat.unflatten(1, (-1, encoder.dimensions))
 
 
@@ -253,8 +263,9 @@ def embed(network: nn.Module, *inputs: Tensor, batch_size: int = 500) -> Tensor:
 
     Parameters
     ----------
-    network : nn.Module
-        Of one argument or several, such as visual tokens, or ids and visible of texts.
+    network : nn.Module or callable
+        Of one argument or several, such as visual tokens, or ids and visible of texts. A module is
+        asked in evaluation mode.
     *inputs : Tensor, shape (N, ...)
         Equally long; half precision becomes float32.
     batch_size : int, default 500
@@ -263,11 +274,21 @@ def embed(network: nn.Module, *inputs: Tensor, batch_size: int = 500) -> Tensor:
     Returns
     -------
     Tensor, shape (N, ...)
+
+    Raises
+    ------
+    ValueError
+        If there are no inputs, they differ in length, or `batch_size` is below 1.
     """
+    batch_size = check_count("batch_size", batch_size)
+    shapes = [tuple(x.shape) for x in inputs]
+    if () in shapes or len({shape[0] for shape in shapes}) != 1:
+        raise ValueError(f"inputs must be equally long, and one at least, got shapes {shapes}")
     inputs = [x.float() if x.is_floating_point() else x for x in inputs]
-    return torch.cat(
-        [network(*rows) for rows in zip(*(x.split(batch_size) for x in inputs), strict=True)]
-    )
+    with evaluating(network):
+        return torch.cat(
+            [network(*rows) for rows in zip(*(x.split(batch_size) for x in inputs), strict=True)]
+        )
 
 
 @torch.no_grad()
@@ -289,16 +310,19 @@ def encode_images(
     Returns
     -------
     Tensor, shape (N, D)
+
+    Raises
+    ------
+    ValueError
+        If `images` has another shape or type, or `batch_size` is below 1.
     """
-    training = getattr(encoder, "training", False)
+    batch_size = check_count("batch_size", batch_size)
     device = images.device
     if isinstance(encoder, nn.Module):
-        device = next(encoder.parameters()).device
-        encoder.eval()
+        device = next(encoder.parameters(), images).device
     outputs = []
-    for part in images.split(batch_size):
-        h = encoder(normalize(part.to(device)))
-        outputs.append((h.mean(dim=1) if h.dim() == 3 else h).float().cpu())
-    if training:
-        encoder.train()
+    with evaluating(encoder):
+        for part in images.split(batch_size):
+            h = encoder(normalize(part.to(device)))
+            outputs.append((h.mean(dim=1) if h.dim() == 3 else h).float().cpu())
     return torch.cat(outputs)

@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,6 +17,7 @@ from jepa_utils.evaluation.encode import (
     cached_tokens,
     embed,
     encode_images,
+    evaluating,
     frozen_tokens,
     photo_tokens,
 )
@@ -59,8 +61,11 @@ def test_images_become_embeddings_and_their_tokens_are_averaged(vit, draw):
 def test_inputs_of_unequal_lengths_are_refused(draw):
     text = TextEncoder(20, dimensions=8, layers=0)
     ids, visible = texts(rows=7)
-    with pytest.raises(ValueError, match="shorter"):
-        embed(text, ids, visible[:4], batch_size=4)
+    for size in (4, 500):  # in several parts, and in one
+        with pytest.raises(ValueError, match=r"inputs .*equally long.*\(7, 4\), \(4, 4\)"):
+            embed(text, ids, visible[:4], batch_size=size)
+    with pytest.raises(ValueError, match=r"inputs .*\[\]"):
+        embed(text)
 
 
 def test_frozen_tokens_are_the_encoders_output_in_half_precision(vit, draw):
@@ -276,7 +281,7 @@ def test_interrupted_writing_leaves_the_old_file(encoder, file, monkeypatch):
         (dict(images=photos().float()), "images must be uint8 of shape .* got torch.float32"),
         (dict(images=photos()[0]), "images must be uint8 of shape"),
         (dict(images=photos()[:0]), r"images must be .* got torch.uint8 of shape \(0, 3, 32, 32\)"),
-        (dict(batch_size=0), "batch_size must be at least 1, got 0"),
+        (dict(batch_size=0), "batch_size must be an integer of at least 1, got 0"),
         (dict(file="tokens.pt"), r"file must be named \*.safetensors, got 'tokens.pt'"),
         (
             dict(encoder=nn.Flatten()),
@@ -303,3 +308,107 @@ def test_tokens_of_changing_number_are_refused(file):
         match=r"encoder must give tokens of shape \(2, 3, 3\) for 2 images, got \(2, 2, 3\)",
     ):
         cached_tokens(Growing(), photos(4), file, name="growing", batch_size=2)
+
+
+class Eye(ViT):
+    """A normalisation that its owner froze, in an encoder that trains; and one that always trains."""
+
+    def __init__(self):
+        super().__init__(image_size=32, patch=8, dimensions=8, layers=1, heads=2)
+        self.frozen, self.moving, self.problem = nn.BatchNorm1d(8), nn.BatchNorm1d(8), None
+        self.train().frozen.eval()
+
+    def forward(self, images):
+        assert not any(module.training for module in self.modules())
+        if self.problem:
+            raise self.problem
+        return self.moving(self.frozen(super().forward(images.float()).mT)).mT
+
+
+USES = {
+    "encode_images": lambda encoder, images, _: encode_images(encoder, images),
+    "frozen_tokens": lambda encoder, images, _: frozen_tokens(encoder, images),
+    "photo_tokens": lambda encoder, images, _: photo_tokens(encoder, images),
+    "cached_tokens": lambda encoder, images, folder: cached_tokens(
+        encoder, images, folder / "x.safetensors", name="eye"
+    ),
+    "embed": lambda encoder, images, _: embed(encoder, images / 255),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("outer", [True, False])
+@pytest.mark.parametrize("problem", [None, RuntimeError("broken"), KeyboardInterrupt()])
+def test_every_module_is_in_its_own_mode_afterwards(use, outer, problem, draw, tmp_path):
+    eye = Eye()
+    eye.training, eye.problem = outer, problem  # the others stay as they are
+    before = {name: module.training for name, module in eye.named_modules()}
+    state = {name: tensor.clone() for name, tensor in eye.state_dict().items()}
+    if problem is None:
+        use(eye, pictures(draw, 2, 3, 32, 32), tmp_path)
+    else:
+        with pytest.raises(type(problem)):
+            use(eye, pictures(draw, 2, 3, 32, 32), tmp_path)
+    assert {name: module.training for name, module in eye.named_modules()} == before
+    assert not eye.frozen.training and eye.moving.training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in eye.state_dict().items())
+    assert torch.is_grad_enabled()
+
+
+def test_a_generator_that_is_left_early_restores_the_modes_too():
+    eye = Eye()
+
+    def outputs():
+        with evaluating(eye):
+            yield from range(3)
+
+    running = outputs()
+    next(running)
+    assert not eye.training and not eye.moving.training
+    running.close()
+    assert eye.training and eye.moving.training and not eye.frozen.training
+
+
+def test_embeddings_are_without_dropout():
+    network = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(4, affine=False)).train()
+    network[1].running_var.fill_(4)
+    x = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(embed(network, x, batch_size=2), x / 2, atol=1e-4, rtol=1e-4)
+
+
+def test_an_encoder_may_be_without_parameters_and_there_may_be_no_images(vit, draw):
+    images = pictures(draw, 3, 3, 32, 32)
+    assert torch.equal(encode_images(nn.Flatten(), images), normalize(images).flatten(1))
+    assert encode_images(vit, images[:0]).shape == (0, 8)
+    assert frozen_tokens(vit, images[:0]).shape == (0, 16, 8)
+    assert photo_tokens(vit, images[:0]).shape == (0, 16, 8)
+    assert embed(nn.Linear(3, 2), torch.zeros(0, 3)).shape == (0, 2)
+
+
+def test_batch_sizes_may_be_numpys(vit, draw, tmp_path):
+    images, size = pictures(draw, 5, 3, 32, 32), np.int64(2)
+    torch.testing.assert_close(
+        encode_images(vit, images, batch_size=size), encode_images(vit, images)
+    )
+    x = torch.randn(5, 3, generator=draw)
+    assert torch.equal(embed(nn.Identity(), x, batch_size=size), x)
+    flat = nn.Flatten(2)  # an "encoder" whose tokens are the channels
+    kept = cached_tokens(flat, images, tmp_path / "x.safetensors", name="flat", batch_size=size)
+    assert torch.equal(kept, images.flatten(2).half())
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 2.0, "2", np.bool_(True), np.float64(2)])
+def test_other_batch_sizes_are_refused(vit, size, tmp_path):
+    images, words = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "batch_size must be an integer"
+    with pytest.raises(ValueError, match=words):
+        encode_images(vit, images, batch_size=size)
+    with pytest.raises(ValueError, match=words):
+        embed(nn.Identity(), torch.ones(2, 3), batch_size=size)
+    with pytest.raises(ValueError, match=words):
+        cached_tokens(vit, images, tmp_path / "x.safetensors", name="vit", batch_size=size)
+
+
+@pytest.mark.parametrize("photographs", [torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64).byte()])
+def test_photographs_of_other_numbers_or_colours(vit, photographs):
+    with pytest.raises(ValueError, match="^photographs must"):
+        photo_tokens(vit, photographs)
