@@ -1,11 +1,13 @@
 """Collapse measures, neighbours and classical baselines on clouds and texts whose answer is known."""
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
 
+from jepa_utils.evaluation import neighbours
 from jepa_utils.evaluation.collapse import collapse_report, effective_rank, isotropy
 from jepa_utils.evaluation.neighbours import base_rate, nearest_neighbours, neighbour_purity
 from jepa_utils.evaluation.word_vectors import ppmi_svd, word2vec
@@ -124,6 +126,120 @@ def test_neighbours_reject_bad_input(change, word):
 def test_purity_rejects_a_class_of_one():
     with pytest.raises(ValueError, match="lonely"):
         neighbour_purity(POINTS, {"lonely": [0]}, k=2)
+
+
+def in_every_order(x, rows, k):
+    """Purity as the mean over all orders of the items, where equally near ones follow that order."""
+    shares = []
+    for order in permutations(range(len(x))):
+        for query in rows:
+            far = {i: round(float(np.linalg.norm(x[query] - x[i])), 9) for i in order if i != query}
+            shares += [i in rows for i in sorted(far, key=far.get)[:k]]
+    return np.mean(shares)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_items_equally_near_share_the_places(k):
+    # distances 0.1 and 0.2 - 0.1 differ in their last digit, as do those of the turned rows
+    line = np.array([[0.0], [0.1], [0.2], [0.3], [0.3], [0.5]]) @ np.array([[0.6, 0.8]])
+    rows = [0, 2, 3]
+    expected = in_every_order(line, rows, k)
+    for x in (line, line * 1e-200, line * 1e200, line + 0.7):
+        assert neighbour_purity(x, {"a": rows}, k=k)["a"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-30, 1e30, 0.1])
+def test_a_collapsed_cloud_scores_the_base_rate(metric, value):
+    classes = {"first": range(10), "rest": np.arange(30) >= 10}
+    x = np.full((30, 4), value)
+    found = neighbour_purity(x, classes, metric=metric)
+    assert found == pytest.approx({"first": 9 / 29, "rest": 19 / 29}, rel=1e-12)
+    assert found == pytest.approx(base_rate(classes, 30), rel=1e-12)
+    if metric == "cosine":  # one direction at many lengths
+        x = np.linspace(1, 50, 30)[:, None] * np.array([[0.3, -0.1, 0.7, value]])
+        assert neighbour_purity(x, classes, metric=metric) == pytest.approx(found, rel=1e-12)
+
+
+def test_what_is_nearer_by_little_is_no_tie():
+    x = 1 + 1e-9 * np.array([[0.0], [1], [-1.001], [5], [6]])
+    assert neighbour_purity(x, {"a": [0, 1]}, k=1) == {"a": 1.0}
+    assert neighbour_purity(x, {"a": [0, 2]}, k=1) == {"a": 0.5}
+
+
+def test_masks_are_the_rows_they_mark():
+    rng = np.random.default_rng(0)
+    x, mask = rng.normal(size=(12, 3)), np.arange(12) % 3 == 0
+    rows = np.flatnonzero(mask)
+    expected = neighbour_purity(x, {"a": rows}, k=3)
+    for same in (mask, mask.tolist(), torch.from_numpy(mask)):
+        assert neighbour_purity(x, {"a": same}, k=3) == expected
+        assert base_rate({"a": same}, 12) == {"a": 3 / 11}
+        assert np.array_equal(nearest_neighbours(x, same, k=3), nearest_neighbours(x, rows, k=3))
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        ([True, False, True], "mask of 6 rows"),
+        ([0.0, 1.0], "row numbers"),
+        ([[0, 1]], "row numbers"),
+        ([0, 6], "between 0 and 5"),
+        ([-1, 0], "between 0 and 5"),
+        ([0, 0, 1], "once"),
+        ({0, 1}, "numbers"),
+        (["0", "1"], "numbers"),
+        ([], "at least 2"),
+    ],
+)
+def test_other_rows_of_a_class_are_refused(rows, words):
+    for call in (lambda c: neighbour_purity(POINTS, c, k=2), lambda c: base_rate(c, 6)):
+        with pytest.raises(ValueError, match=rf"^classes\['odd'\].*{words}"):
+            call({"even": [0, 2], "odd": rows})
+
+
+def test_distances_at_any_scale_and_of_any_kind_of_numbers():
+    for scale in (1e-300, 1e-20, 1.0, 1e20, 1e300):
+        found, distances = nearest_neighbours(POINTS * scale, [0, 4], k=np.int64(2))
+        assert found.tolist() == [[1, 2], [3, 5]]
+        assert distances / scale == pytest.approx(np.array([[0.1, 0.3], [0.1, 0.3]]))
+        found, distances = nearest_neighbours(POINTS * scale, [5], k=3, metric="cosine")
+        assert found.tolist() == [[3, 4, 0]]
+        assert distances[0] == pytest.approx([0, 0, 1], abs=1e-15)
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        x = torch.tensor(POINTS, dtype=kind).requires_grad_()
+        assert nearest_neighbours(x, torch.tensor([0, 4]), k=2)[0].tolist() == [[1, 2], [3, 5]]
+    assert nearest_neighbours(POINTS.tolist(), [0], k=2)[0].tolist() == [[1, 2]]
+    assert [part.shape for part in nearest_neighbours(POINTS, [], k=2)] == [(0, 2), (0, 2)]
+    assert neighbour_purity(POINTS, {}, k=2) == {}
+
+
+def test_zeros_are_at_right_angles_to_all():
+    x = np.array([[1.0, 0], [0, 0], [-1, 0], [1, 1]])
+    found, distances = nearest_neighbours(x, [0, 1], k=3, metric="cosine")
+    assert found[0].tolist() == [3, 1, 2] and distances[0] == pytest.approx([1 - 0.5**0.5, 1, 2])
+    assert distances[1] == pytest.approx([1, 1, 1])
+
+
+def test_many_chunks_equal_one(monkeypatch):
+    x, classes = np.random.default_rng(0).normal(size=(40, 3)), {"a": range(9), "b": range(5, 20)}
+    expected = neighbour_purity(x, classes), nearest_neighbours(x, range(30))
+    monkeypatch.setattr(neighbours, "CHUNK", 130)
+    assert neighbour_purity(x, classes) == expected[0]
+    assert np.array_equal(nearest_neighbours(x, range(30)), expected[1])
+
+
+@pytest.mark.parametrize("k", [True, 2.0, "2", np.bool_(True)])
+def test_neighbours_are_counted_in_integers(k):
+    for call in (nearest_neighbours, neighbour_purity):
+        with pytest.raises(ValueError, match="^k must be an integer between 1 and V - 1, 5"):
+            call(POINTS, [0] if call is nearest_neighbours else {"a": [0, 1]}, k=k)
+
+
+@pytest.mark.parametrize("size", [0, 2.5, True])
+def test_the_base_rate_is_of_a_whole_number_of_rows(size):
+    with pytest.raises(ValueError, match="^size must be an integer"):
+        base_rate({"a": [0, 1]}, size)
 
 
 def toy_text(length=20_000, seed=0):
