@@ -16,7 +16,7 @@ def check_count(name: str, value: int, at_most: int | None = None, limit: str = 
     """
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < 1 or (at_most is not None and value > at_most):
-        wanted = "of at least 1" if at_most is None else f"between 1 and {limit}, {at_most}"
+        wanted = "of at least 1" if at_most is None else f"between 1 and {limit} = {at_most}"
         raise ValueError(f"{name} must be an integer {wanted}, got {value!r}")
     return int(value)
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jepa_utils.evaluation._arguments import check_count
+
 __all__ = ["recall_at_k"]
 
 # Similarities formed at once: the memory bound.
 _CHUNK = 2**23
+
+
+def directions(x: Tensor) -> Tensor:
+    """Rows (N, D) at length 1, but for those of zeros; any scale, as squares stay in range."""
+    size = x.abs().amax(dim=1, keepdim=True)
+    # only where it is called for, as a division rounds
+    usual = (size == 0) | ((1e-6 < size) & (size < 1e6))
+    return F.normalize(x / size.masked_fill(usual, 1), dim=1)
 
 
 def recall_at_k(
@@ -41,13 +51,14 @@ def recall_at_k(
     -------
     dict of int to float
         Recall between 0 and 1 for each k. Ties count with the chance that a random order puts a
-        right one among the first k, so a collapsed encoder scores the chance level.
+        right one among the first k, so a collapsed encoder scores the chance level. A vector of
+        zeros is at a right angle to every other.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a value is not finite, a k is not between 1 and the number of keys, or
-        `positives` leaves a query without a right key.
+        If shapes do not fit, a value is not finite, a k is no integer between 1 and the number of
+        keys, or `positives` leaves a query without a right key.
 
     Examples
     --------
@@ -60,10 +71,13 @@ def recall_at_k(
     >>> recall_at_k(captions, images, ks=(1,), positives=positives.T)
     {1: 1.0}
     """
+    for name, x in (("queries", queries), ("keys", keys)):
+        if not isinstance(x, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(x).__name__}")
     fits = (
         queries.dim() == keys.dim() == 2
         and queries.shape[1] == keys.shape[1]
-        and min(len(queries), len(keys)) > 0
+        and min(*queries.shape, *keys.shape) > 0
     )
     if not fits or (positives is None and len(queries) != len(keys)):
         wanted = "one shape (N, D)" if positives is None else "shapes (N, D) and (M, D)"
@@ -74,11 +88,10 @@ def recall_at_k(
     for name, x in (("queries", queries), ("keys", keys)):
         if not torch.isfinite(x).all():
             raise ValueError(f"{name} must be finite, got NaN or infinity")
-    if len(ks) == 0 or not all(k == int(k) and 1 <= k <= len(keys) for k in ks):
-        raise ValueError(
-            f"ks must be numbers between 1 and {'N' if positives is None else 'M'} = {len(keys)}, "
-            f"got {tuple(ks)}"
-        )
+    limit = "N" if positives is None else "M"
+    if not isinstance(ks, Iterable) or not list(ks):
+        raise ValueError(f"ks must hold numbers between 1 and {limit} = {len(keys)}, got {ks!r}")
+    ks = [check_count("ks", k, len(keys), limit) for k in ks]
     if positives is None:
         positives = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
     elif (
@@ -96,7 +109,7 @@ def recall_at_k(
         )
     elif not positives.any(dim=1).all():
         raise ValueError("positives must name a right key of every query, got one without")
-    queries, keys = (F.normalize(x.detach().double(), dim=1) for x in (queries, keys))
+    queries, keys = (directions(x.detach().double()) for x in (queries, keys))
     rows = max(1, _CHUNK // len(keys))
     counts = [
         _counts(part @ keys.T, right)

@@ -232,7 +232,7 @@ def test_many_chunks_equal_one(monkeypatch):
 @pytest.mark.parametrize("k", [True, 2.0, "2", np.bool_(True)])
 def test_neighbours_are_counted_in_integers(k):
     for call in (nearest_neighbours, neighbour_purity):
-        with pytest.raises(ValueError, match="^k must be an integer between 1 and V - 1, 5"):
+        with pytest.raises(ValueError, match="^k must be an integer between 1 and V - 1 = 5"):
             call(POINTS, [0] if call is nearest_neighbours else {"a": [0, 1]}, k=k)
 
 

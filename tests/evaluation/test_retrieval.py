@@ -3,6 +3,7 @@
 import math
 from itertools import combinations, permutations
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,6 +93,39 @@ def test_lengths_do_not_matter():
     assert 0.3 < expected[1] < 1
     assert recall_at_k(queries * scale, keys * scale.flip(0)) == expected
     assert recall_at_k(-queries, keys)[1] < 0.1  # but signs do
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-45, 1e-20, 1e-7, 1e7, 1e20, 1e38, 1e300])
+def test_no_scale_is_too_small_or_too_large(scale):
+    kind = torch.float32 if 1e-46 < scale < 1e39 else torch.float64
+    queries, keys = QUERIES.clamp(max=3).to(kind), torch.eye(4, dtype=kind)
+    expected = recall_at_k(queries, keys, ks=(1, 2, 3, 4))
+    for q, k in ((queries * scale, keys), (queries, keys * scale), (queries * scale, keys * scale)):
+        assert q.isfinite().all() and (q != 0).sum() == (queries != 0).sum()
+        assert recall_at_k(q, k, ks=(1, 2, 3, 4)) == expected
+    own = random(50, 0).double() * (scale / 8 if scale > 1 else scale)
+    assert recall_at_k(own, own, ks=(1,)) == {1: 1.0}
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.int64])
+def test_numbers_of_any_kind(kind):
+    same = (random(20, 0) * 100).to(kind)
+    assert recall_at_k(same, same, ks=(1,)) == {1: 1.0}
+    small = same[:, :1] * 0 + torch.tensor([6e-8, 0]).to(kind)  # the smallest of half precision
+    assert recall_at_k(small, small, ks=(1,))[1] == pytest.approx(1 / 20)
+
+
+def test_zeros_among_others_are_at_right_angles_to_all():
+    queries = torch.tensor([[1.0, 0], [0, 0], [-1, 0]])
+    keys = torch.tensor([[0.0, 0], [1, 0], [2, 0]])
+    # first: behind two; zeros: one of three; last: behind the zeros, one of two
+    expected = {1: 1 / 9, 2: (0 + 2 / 3 + 1 / 2) / 3, 3: 1.0}
+    assert recall_at_k(queries, keys, ks=(1, 2, 3)) == pytest.approx(expected)
+
+
+def test_numpys_integers_count():
+    found = recall_at_k(QUERIES, torch.eye(4), ks=np.array([1, 2]))
+    assert found == {1: 0.5, 2: 0.75} and all(type(k) is int for k in found)
 
 
 # ---- several right keys
@@ -242,8 +276,17 @@ def test_no_gradient_is_kept_and_nothing_is_changed():
         (torch.full((4, 2), torch.nan), torch.ones(4, 2), (1,), "queries.*finite"),
         (torch.ones(4, 2), torch.full((4, 2), torch.inf), (1,), "keys.*finite"),
         (torch.ones(4, 2), torch.ones(4, 2), (), r"ks.*N = 4.*\(\)"),
-        (torch.ones(4, 2), torch.ones(4, 2), (1, 5), r"ks.*N = 4.*\(1, 5\)"),
-        (torch.ones(4, 2), torch.ones(4, 2), (0,), r"ks.*\(0,\)"),
+        (torch.ones(4, 2), torch.ones(4, 2), (1, 5), r"ks.*N = 4, got 5"),
+        (torch.ones(4, 2), torch.ones(4, 2), (0,), r"ks.*N = 4, got 0"),
+        (torch.ones(4, 2), torch.ones(4, 2), (1, -1), r"ks.*N = 4, got -1"),
+        (torch.ones(4, 2), torch.ones(4, 2), 2, r"ks.*N = 4, got 2"),
+        (torch.ones(4, 2), torch.ones(4, 2), (1, True), r"ks.*integer.*got True"),
+        (torch.ones(4, 2), torch.ones(4, 2), (1.0,), r"ks.*integer.*got 1.0"),
+        (torch.ones(4, 2), torch.ones(4, 2), (math.nan,), r"ks.*integer.*got nan"),
+        (torch.ones(4, 2), torch.ones(4, 2), ("1",), r"ks.*integer.*got '1'"),
+        (torch.ones(4, 0), torch.ones(4, 0), (1,), r"\(4, 0\)"),
+        ([[1.0, 2]], torch.ones(1, 2), (1,), "^queries must be a tensor, got list"),
+        (torch.ones(1, 2), np.ones((1, 2)), (1,), "^keys must be a tensor, got ndarray"),
     ],
 )
 def test_bad_arguments(queries, keys, ks, words):
@@ -268,7 +311,7 @@ LONELY[1] = False
         ),
         (torch.ones(2, 3), torch.ones(0, 3), (1,), ROW, r"\(0, 3\)"),
         (torch.ones(2, 3), torch.ones(5), (1,), ROW, r"\(5,\)"),
-        (torch.ones(2, 3), torch.ones(5, 3), (6,), ROW, r"ks.*M = 5.*\(6,\)"),
+        (torch.ones(2, 3), torch.ones(5, 3), (6,), ROW, r"ks.*M = 5, got 6"),
         (torch.ones(2, 3), torch.ones(5, 3), (1,), ROW.T, r"positives.*\(2, 5\).*\(5, 2\)"),
         (torch.ones(2, 3), torch.ones(5, 3), (1,), ROW.float(), "positives.*boolean.*float32"),
         (torch.ones(2, 3), torch.ones(5, 3), (1,), [0, 1], "positives.*boolean.*list"),
