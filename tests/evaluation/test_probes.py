@@ -1,6 +1,7 @@
 """Probes against least squares and nearest neighbours written out here; and that they never look at the test data."""
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -204,7 +205,20 @@ SMALL = dict(strengths=[1.0, 2.0]), dict(neighbours=[1, 2])
         (dict(test_features=X[:5]), r"test_features.*test_targets.*\(5, 3\)"),
         (dict(features=X * math.nan), "^features.*NaN"),
         (dict(test_features=X * math.inf), "^test_features.*infinity"),
-        (dict(targets=Y * math.nan), "NaN"),
+        (dict(targets=Y * math.nan), "^targets.*NaN"),
+        (dict(test_targets=Y * math.nan), "^test_targets.*NaN"),
+        (dict(targets=Y * math.inf), "^targets.*infinity"),
+        (dict(test_features=X[:1], test_targets=Y[:1]), "^test_targets must hold 2"),
+        (dict(test_features=X[:0], test_targets=Y[:0]), "^test_targets must hold 2"),
+        (
+            dict(targets=Y.long(), test_features=X[:0], test_targets=Y[:0].long()),
+            "^test_targets must hold 1",
+        ),
+        (dict(targets=(Y > 0).long()), "^test_targets must be integers"),
+        (dict(features=X[:, :0], test_features=X[:, :0]), "^features.*column"),
+        (dict(features=X[:0], targets=Y[:0]), r"^features.*\(0, 3\)"),
+        (dict(features=[[1.0], [1.0, 2.0]]), "^features must be an array of numbers"),
+        (dict(targets=["a"] * 20), "^targets must be an array of numbers"),
         (dict(validation=0.0), "validation.*0.0"),
         (dict(validation=1.0), "validation.*1.0"),
         (dict(validation=0.01), "validation.*0.01 of 20"),
@@ -222,9 +236,21 @@ def test_probes_reject_bad_input(probe, settings, change, words):
     [
         (lambda: linear_probe(X, Y, X, Y, strengths=[]), r"strengths.*\[\]"),
         (lambda: linear_probe(X, Y, X, Y, strengths=[1.0, 0.0]), "strengths.*0.0"),
+        (lambda: linear_probe(X, Y, X, Y, strengths=[math.nan]), "^strengths.*nan"),
+        (lambda: linear_probe(X, Y, X, Y, strengths=[math.inf, 1]), "^strengths.*inf"),
+        (lambda: knn_probe(X, Y, X, Y, neighbours=[21]), "^neighbours.* = 20, got 21"),
+        (lambda: knn_probe(X, Y, X, Y, neighbours=[1.5]), "^neighbours.*integer.*got 1.5"),
+        (lambda: knn_probe(X, Y, X, Y, neighbours=[True]), "^neighbours.*integer.*got True"),
+        (lambda: knn_probe(X[:5], Y[:5], X, Y), "^neighbours.* = [34], got 5|^validation"),
         (lambda: knn_probe(X, Y, X, Y, neighbours=[]), r"neighbours.*\[\]"),
-        (lambda: knn_probe(X, Y, X, Y, neighbours=[0, 3]), "neighbours.*0, 3"),
-        (lambda: knn_probe(X, Y, X, Y, neighbours=[1, 17]), "17"),  # 16 are left to fit on
+        (
+            lambda: knn_probe(X, Y, X, Y, neighbours=[0, 3]),
+            "^neighbours.*between 1 and the number of samples to fit on = 16, got 0",
+        ),
+        (
+            lambda: knn_probe(X, Y, X, Y, neighbours=[1, 17]),
+            "^neighbours.* = 16, got 17",
+        ),  # 16 are left to fit on
     ],
 )
 def test_settings_out_of_range_are_refused(call, words):
@@ -241,3 +267,108 @@ def test_classes_in_a_narrow_direction_of_a_wide_cloud_are_found():
     x = common + 1e-3 * torch.cat([narrow, torch.randn(1200, 13, generator=draw)], dim=1)
     found = linear_probe(x[:800], labels[:800], x[800:], labels[800:], strengths=(1e-4, 1.0))
     assert found.score > 0.95 and found.setting == 1e-4
+
+
+def knn_in_every_order(x, y, query, k):
+    """Mean over all orders of the samples, where equally near ones follow that order."""
+    means = []
+    for order in permutations(range(len(x))):
+        near = sorted(order, key=lambda i: round((x[i] - query).norm().item(), 6))[:k]
+        means.append(y[near].mean().item())
+    return np.mean(means)
+
+
+@pytest.mark.parametrize("width", [1, 20])  # by a tree of samples, and one by one
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_samples_equally_near_share_the_places(width, k):
+    turn = torch.rand(1, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.tensor([[0.0], [0.3], [0.3], [0.3], [-0.3], [1.0]], dtype=torch.float64) @ turn
+    y = torch.tensor([5.0, 1.0, 2.0, 4.0, 8.0, 3.0])
+    queries = torch.tensor([[0.0], [0.3], [0.9]], dtype=torch.float64) @ turn
+    expected = [knn_in_every_order(x, y, query, k) for query in queries]
+    for order in (torch.arange(6), torch.arange(5, -1, -1), torch.tensor([3, 0, 5, 1, 4, 2])):
+        for scale in (1.0, 1e-200, 1e200):
+            found = knn_probe(
+                x[order] * scale, y[order], queries * scale, y[:3], neighbours=[k], validation=0.5
+            )
+            assert found.predictions == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_votes_of_samples_equally_near_are_shared():
+    x = torch.tensor([[0.1], [0.1], [0.1], [0.1], [0.2], [0.9]])
+    labels = torch.tensor([4, 7, 7, 2, 2, 2])
+    for order in (range(6), range(5, -1, -1), (3, 0, 5, 1, 4, 2), (2, 4, 1, 3, 5, 0)):
+        found = knn_probe(
+            x[list(order)], labels[list(order)], x[[0, 4]], labels[[1, 4]], neighbours=[3],
+            validation=0.5,
+        )  # fmt: skip
+        # of the four at 0.1 one is 4, two are 7 and one is 2; from 0.2: 2, and half a place for each
+        assert found.predictions.tolist() == [7, 2] and found.score == 1.0
+    # one each of three classes for one place: the lowest
+    three = torch.tensor([9, 3, 5, 9, 3, 5])
+    found = knn_probe(x * 0, three, x[:1], three[:1], neighbours=[1], validation=0.5)
+    assert found.predictions.tolist() == [3]
+
+
+@pytest.mark.parametrize("width", [2, 20])
+def test_a_collapsed_cloud_tells_the_neighbours_nothing(width):
+    _, y, _, test_y = regression()
+    labels = (torch.arange(N) < 60).long()  # most are 0, and these come last
+    for value in (0.0, 0.1, 1e-30):
+        same, test_same = torch.full((N, width), value), torch.full((M, width), value)
+        found = knn_probe(same, y, test_same, test_y, neighbours=[1, 5])
+        assert found.predictions == pytest.approx(np.full(M, y.mean().item()), rel=1e-5)
+        assert found.score <= 0
+        wanted = torch.arange(M) % 4 == 0
+        found = knn_probe(same, labels, test_same, wanted.long(), neighbours=[5])
+        assert found.score == 0.75 and set(found.predictions) == {0}
+
+
+def test_one_class_is_enough_for_neighbours_and_too_few_for_a_line():
+    one = torch.full((20,), 3)
+    found = knn_probe(X, one, X, torch.arange(20) % 4, neighbours=[1, 2])
+    assert found.score == 0.25 and set(found.predictions) == {3}
+    for strengths in ([1.0], [1.0, 2.0]):
+        with pytest.raises(ValueError, match="^targets must be of at least 2 classes.*only 3"):
+            linear_probe(X, one, X, one, strengths=strengths)
+    lone = torch.arange(20) == 7
+    outcomes = []
+    for seed in range(20):  # it may be drawn to validate
+        try:
+            outcomes.append(linear_probe(X, lone, X, lone, seed=seed).score >= 0.9)
+        except ValueError as problem:
+            assert str(problem).startswith("targets must be of at least 2 classes among the 16")
+            outcomes.append("refused")
+    assert {True, "refused"} == set(outcomes)
+
+
+@pytest.mark.parametrize("probe, settings", [(linear_probe, SMALL[0]), (knn_probe, SMALL[1])])
+def test_numbers_of_any_kind_are_read(probe, settings):
+    x, y, test_x, test_y = (part[:60].round() for part in regression())
+    expected = probe(x, y, test_x, test_y, **settings)
+    lists = probe(x.tolist(), y.double().tolist(), test_x.numpy(), test_y.tolist(), **settings)
+    assert lists.predictions == pytest.approx(expected.predictions, rel=1e-6)
+    whole = probe(x.long(), y, test_x.long(), test_y.requires_grad_(), **settings)
+    assert np.array_equal(whole.predictions, expected.predictions)
+    half = probe(x.bfloat16(), y.bfloat16(), test_x.half(), test_y.half(), **settings)
+    assert half.predictions == pytest.approx(expected.predictions, rel=1e-6)
+    more = {name: np.array(values) for name, values in settings.items()}
+    assert np.array_equal(probe(x, y, test_x, test_y, **more).predictions, expected.predictions)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+@pytest.mark.parametrize("data", [regression, classes])
+def test_no_scale_is_too_small_or_too_large(scale, data):
+    x, y, test_x, test_y = (part.double() if part.is_floating_point() else part for part in data())
+    for probe in (linear_probe, knn_probe):
+        expected, found = probe(x, y, test_x, test_y), probe(x * scale, y, test_x * scale, test_y)
+        assert found.score == pytest.approx(expected.score, abs=1e-9) and found.score > 0.8
+
+
+def test_constant_features_of_all_kinds_leave_the_mean():
+    x, y, test_x, test_y = classes()
+    found = linear_probe(x * 0 + 0.1, y, test_x * 0 + 0.1, test_y)
+    most = int(y.float().mean() > 3.5) * 7
+    assert set(found.predictions) == {most} or y.float().mean() == 3.5
+    found = linear_probe(x * 0, y.float(), test_x * 0, test_y.float())
+    assert found.predictions == pytest.approx(np.full(M, y.float().mean().item()))
