@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
+from jepa_utils.evaluation._arguments import check_count
 from jepa_utils.objectives.sigreg import epps_pulley
 
 __all__ = ["CollapseReport", "collapse_report", "effective_rank", "isotropy"]
@@ -88,8 +90,17 @@ def isotropy(embeddings: Tensor) -> float:
     return float(values.sum() ** 2 / (x.shape[1] * values.square().sum())) if len(values) else 0.0
 
 
+def _down(x: Tensor) -> float:
+    """A power of two, which rounds nothing, that brings the largest number near 1.
+
+    Squares then stay in range."""
+    exponent = math.frexp(float(x.abs().max()))[1]
+    return math.ldexp(1.0, max(-1000, min(1000, -exponent)))
+
+
 def _singular_values(x: Tensor) -> Tensor:
-    """Those of the centred embeddings (N, D) that are more than rounding."""
+    """Those of the centred embeddings (N, D) that are more than rounding, up to a common factor."""
+    x = x * _down(x)
     # Equal points may differ from their mean by rounding: that is no spread.
     rounding = 1e-12 * x.abs().max() * max(x.shape) ** 0.5
     values = torch.linalg.svdvals(x - x.mean(dim=0))
@@ -149,16 +160,17 @@ def collapse_report(embeddings: Tensor, *, num_slices: int = 512, seed: int = 0)
     it.
     """
     x = _check_embeddings(embeddings)
-    if num_slices < 1:
-        raise ValueError(f"num_slices must be at least 1, got {num_slices}")
+    num_slices = check_count("num_slices", num_slices)
     directions = torch.randn(
-        x.shape[1], num_slices, generator=torch.Generator().manual_seed(seed), dtype=x.dtype
+        x.shape[1], num_slices, generator=torch.Generator().manual_seed(int(seed)), dtype=x.dtype
     )
     directions = directions / directions.norm(dim=0)
-    std = x.std(dim=0)
+    std = (x * _down(x)).std(dim=0) / _down(x)
+    # Single precision holds no more; so far out the value no longer depends on the scale.
+    shown = x if float(x.abs().max()) < 2.0**100 else x * _down(x) * 2.0**100
     return CollapseReport(
         std=float(std.mean()),
         min_std=float(std.min()),
         effective_rank=effective_rank(x),
-        sigreg=float(epps_pulley((x @ directions).T.float()).mean()),
+        sigreg=float(epps_pulley((shown @ directions).T.float()).mean()),
     )

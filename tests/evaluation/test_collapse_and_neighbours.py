@@ -345,6 +345,34 @@ def test_isotropy_of_known_spectra():
     )
 
 
+@pytest.mark.parametrize("scale", [2.0**-990, 1e-200, 1e-100, 1e-20, 1e20, 1e100, 1e200, 1e307])
+def test_no_scale_is_too_small_or_too_large(scale):
+    x = orthogonal_columns() * torch.tensor([4.0, 2, 1, 1, 0.5, 1, 3, 2], dtype=torch.float64)
+    assert isotropy(x * scale) == pytest.approx(isotropy(x), rel=1e-12)
+    assert effective_rank(x * scale) == pytest.approx(effective_rank(x), rel=1e-12)
+    plain, found = collapse_report(x), collapse_report(x * scale)
+    assert found.std == pytest.approx(plain.std * scale, rel=1e-12)
+    assert found.min_std == pytest.approx(plain.min_std * scale, rel=1e-12)
+    if scale < 1:  # a point, to SIGReg
+        assert found.sigreg == pytest.approx(0.409 * len(x), rel=2e-3)
+    else:  # phases are as good as drawn at random, from some scale on
+        assert found.sigreg == pytest.approx(collapse_report(x * 1e6).sigreg, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.int64])
+def test_collapse_is_measured_on_numbers_of_any_kind(kind):
+    x = torch.tensor([[3, 0], [-3, 0], [0, 1], [0, -1]]).to(kind)
+    assert isotropy(x) == pytest.approx((18 + 2) ** 2 / (2 * (18**2 + 2**2)))
+    plain = collapse_report(x.double(), num_slices=4, seed=3)
+    assert collapse_report(x, num_slices=np.int64(4), seed=np.int64(3)) == plain
+
+
+@pytest.mark.parametrize("count", [0, True, 2.0])
+def test_slices_are_counted_in_integers(count):
+    with pytest.raises(ValueError, match="^num_slices must be an integer"):
+        collapse_report(torch.randn(5, 2), num_slices=count)
+
+
 def test_isotropy_of_a_round_cloud_is_about_one():
     gaussian = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
     assert 0.99 < isotropy(gaussian) < 1
