@@ -193,3 +193,130 @@ def test_other_buffers_are_refused_before_anything_moves():
     with pytest.raises(ValueError, match="network"):
         ema.update(other)
     assert torch.equal(weights(ema), weights(network()))
+
+
+# ---- EMA: what goes by two names
+
+
+class Tied(nn.Module):
+    """One layer under two names, a tied weight, and a buffer that two norms share."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.decoder = nn.Embedding(3, 3), nn.Linear(3, 3, bias=False)
+        self.decoder.weight = self.words.weight
+        self.layer = nn.Linear(3, 3)
+        self.again = nn.Sequential(self.layer)
+        self.norms = nn.ModuleList([nn.BatchNorm1d(3, affine=False) for _ in range(2)])
+        self.norms[1].running_mean = self.norms[0].running_mean
+        with torch.no_grad():
+            for p in self.parameters():
+                p.zero_()
+
+    def forward(self, x):
+        return self.norms[1](self.norms[0](self.again(self.layer(self.decoder(x)))))
+
+
+def test_what_goes_by_two_names_moves_once_and_stays_one():
+    net = Tied()
+    ema = EMA(net, decay=0.9)
+    with torch.no_grad():
+        for tensor in (*net.parameters(), net.norms[0].running_mean):
+            tensor.fill_(1)
+    ema.update(net)
+    for p in ema.average.parameters():
+        assert torch.equal(p, torch.full_like(p, 0.1))
+    average = ema.average
+    assert average.decoder.weight is average.words.weight
+    assert average.again[0] is average.layer
+    assert average.norms[1].running_mean is average.norms[0].running_mean
+    assert torch.equal(average.norms[1].running_mean, torch.ones(3))
+
+
+def test_a_network_that_no_longer_shares_is_refused_before_anything_moves():
+    net = Tied()
+    ema = EMA(net, decay=0.5)
+    net.decoder.weight = nn.Parameter(torch.ones(3, 3))
+    with pytest.raises(ValueError, match=r"network must share.*words\.weight and decoder\.weight"):
+        ema.update(net)
+    assert all((p == 0).all() for p in ema.parameters())
+
+
+def test_buffers_outside_the_state_dict_are_copied_too():
+    net = nn.Linear(1, 1)
+    net.register_buffer("seen", torch.zeros(1), persistent=False)
+    ema = EMA(net)
+    net.seen += 3
+    ema.update(net)
+    assert ema.average.seen.item() == 3
+
+
+# ---- EMA: half precision
+
+
+def one(value, dtype):
+    net = nn.Linear(1, 1, bias=False).to(dtype)
+    nn.init.constant_(net.weight, value)
+    return net
+
+
+def lowered(module, dtype, how):
+    if how == "by hand":
+        module.average.to(dtype)
+    elif how == "assigned":
+        state = {name: tensor.to(dtype) for name, tensor in module.state_dict().items()}
+        module.load_state_dict(state, assign=True)
+    else:
+        module.to(dtype)
+
+
+@pytest.mark.parametrize("how", ["from the start", "moved", "by hand", "assigned"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_small_steps_are_not_rounded_away(dtype, how):
+    ema = EMA(one(1, dtype if how == "from the start" else torch.float32), decay=0.999)
+    if how != "from the start":
+        lowered(ema, dtype, how)
+    net = one(1.5, dtype)
+    for _ in range(1000):
+        ema.update(net)
+    expected = 1.5 - 0.5 * 0.999**1000
+    assert ema.average.weight.item() == pytest.approx(expected, rel=1e-5)
+    lowered(ema, dtype, "moved")  # loses nothing
+    assert ema.average.weight.item() == pytest.approx(expected, rel=1e-5)
+    said = ema(torch.ones(2, 1, dtype=dtype))
+    assert said.dtype == dtype and torch.equal(said, said.new_full((2, 1), expected))
+
+
+def test_training_in_half_precision_resumes_exactly():
+    def halves(net):
+        return net.bfloat16()
+
+    def steps(ema, first, last):
+        for seed in range(first, last):
+            ema.update(halves(moved(network(), seed)))
+
+    straight = EMA(halves(network()), decay=0.99)
+    steps(straight, 0, 20)
+    before = EMA(halves(network()), decay=0.99)
+    steps(before, 0, 10)
+    for after in (EMA(halves(network(5)), 0.99), EMA(network(5), 0.99), copy.deepcopy(before)):
+        after.load_state_dict(before.state_dict())
+        steps(after.bfloat16(), 10, 20)
+        assert torch.equal(weights(after), weights(straight))
+        x = torch.ones(4, 3, dtype=torch.bfloat16)
+        assert torch.equal(after.eval()(x), straight.eval()(x))
+    assert list(before.state_dict()) == list(EMA(network()).state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_ties_survive_and_each_part_computes_in_its_own_precision(dtype):
+    x = torch.ones(4, 3, dtype=dtype)
+    ema = EMA(Tied().to(dtype).eval())
+    assert ema(x).dtype == dtype and ema.average.decoder.weight is ema.average.words.weight
+    assert ema.average.layer.weight.dtype == torch.promote_types(dtype, torch.float32)
+    moved = ema.to(torch.float64)
+    assert moved is ema and ema(x.double()).dtype == torch.float64
+    assert ema.average.decoder.weight is ema.average.words.weight
+    mixed = nn.Sequential(nn.Linear(3, 3).to(dtype), nn.LayerNorm(3))
+    mixed[0].register_forward_hook(lambda module, inputs, output: output.float())
+    assert torch.equal(EMA(mixed)(x), mixed(x))
