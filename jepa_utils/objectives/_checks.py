@@ -48,6 +48,18 @@ def check_positive_int(name: str, value: int, minimum: int) -> None:
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
 
 
+def check_differentiated_once(name: str) -> None:
+    """Raise RuntimeError in a backward whose result will be differentiated again.
+
+    torch's own once_differentiable lets that pass where the incoming gradient is a constant, and
+    the second gradient is wrong.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{name} can be differentiated once, not twice: create_graph must be False, got True"
+        )
+
+
 def check_not_negative(**numbers: float) -> None:
     """Raise ValueError for the first number that is negative, infinite or no number."""
     for name, value in numbers.items():

@@ -15,7 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_utils.objectives._checks import check_pair, check_positives, check_rows
+from jepa_utils.objectives._checks import (
+    check_differentiated_once,
+    check_pair,
+    check_positives,
+    check_rows,
+)
 from jepa_utils.objectives._distributed import gather, join, total
 
 __all__ = ["InfoNCE", "alignment", "info_nce", "uniformity"]
@@ -133,13 +138,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
-        # torch's once_differentiable would let this pass, and the second gradient be wrong:
-        # grad_output is a constant here
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "info_nce can be differentiated once, not twice: "
-                "create_graph must be False, got True"
-            )
+        check_differentiated_once("info_nce")
         share = grad_output / ctx.count
         return (
             *(None if gradient is None else gradient * share for gradient in ctx.saved_tensors),

@@ -34,9 +34,13 @@ from typing import ClassVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from jepa_utils.objectives._checks import check_embeddings, check_points, check_positive_int
+from jepa_utils.objectives._checks import (
+    check_differentiated_once,
+    check_embeddings,
+    check_points,
+    check_positive_int,
+)
 from jepa_utils.objectives._distributed import BatchGroup, covariance, is_distributed, join
 
 __all__ = ["SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"]
@@ -200,8 +204,8 @@ class _SlicedStatistic(torch.autograd.Function):
         return statistic.mean()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output: Tensor):
+        check_differentiated_once("sigreg")
         (gradient,) = ctx.saved_tensors
         return gradient * grad_output, None, None, None
 
@@ -222,8 +226,8 @@ class _RowStatistic(torch.autograd.Function):
         return statistic
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output: Tensor):
+        check_differentiated_once("epps_pulley")
         (gradient,) = ctx.saved_tensors
         return gradient * grad_output.unsqueeze(-1), None
 
@@ -269,6 +273,8 @@ def epps_pulley(
     The statistic is that of this process alone, also in distributed training. A coarse grid repeats
     itself: with 17 knots on [-5, 5] a cluster far from 0 can look nearer than it is, see the
     notation page.
+
+    It can be differentiated once: ``create_graph=True`` is a RuntimeError, unless `exact`.
 
     References
     ----------
@@ -345,7 +351,7 @@ def sigreg(
     of that one process. A process may have any number of samples, if all together have two; what
     is wrong on one of them is raised on all.
 
-    It can be differentiated once, not twice.
+    It can be differentiated once: ``create_graph=True`` is a RuntimeError.
 
     References
     ----------

@@ -236,6 +236,29 @@ COLLECTIVES = {
 }
 
 
+# ---- the gradient of the squared gradient: the right one, or an error on every rank
+
+TWICE = ("weak_sigreg", "variance_penalty", "covariance_penalty", "vicreg", "alignment")
+
+
+def second_gradient(name, x):
+    x = x.double().requires_grad_()
+    torch.manual_seed(100)
+    value = OBJECTIVES[name](x, (len(x),), None, None)
+    (first,) = torch.autograd.grad(value, x, create_graph=True)
+    return torch.autograd.grad(first.square().sum(), x)[0]
+
+
+def second_gradients(x):
+    found = {name: second_gradient(name, x) for name in TWICE}
+    for name in ("sigreg", "info_nce"):
+        try:
+            found[name] = second_gradient(name, x)
+        except RuntimeError as error:
+            found[name] = str(error)
+    return found
+
+
 def count_collectives(call):
     seen = []
     with pytest.MonkeyPatch.context() as patch:
@@ -266,7 +289,8 @@ def run(rank):
             errors[name] = (type(error).__name__, str(error))
     for name, f in SINGLE.items():
         calls[name] = count_collectives(lambda f=f: f(X))
-    return results, errors, calls
+    seconds = second_gradients(other(rank, X[:5], X[5:]))
+    return results, errors, calls, seconds
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +307,7 @@ def test_every_rank_has_value_and_gradient_of_one_process(name, sizes, ranks):
     value.backward()
     expected = (value.detach(), *(p.grad for p in one.parameters()))
     assert value != 0 and all(part.norm() > 0 for part in expected[1:])
-    for results, _, _ in ranks:
+    for results, *_ in ranks:
         for ours, theirs in zip(results[name, sizes], expected, strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-11)
 
@@ -291,14 +315,25 @@ def test_every_rank_has_value_and_gradient_of_one_process(name, sizes, ranks):
 @pytest.mark.parametrize("name", MISTAKES)
 def test_what_is_wrong_on_one_rank_is_raised_on_all(name, ranks):
     _, error, words = MISTAKES[name]
-    (kind, text), other_rank = (errors[name] for _, errors, _ in ranks)
+    (kind, text), other_rank = (errors[name] for _, errors, *_ in ranks)
     assert (kind, text) == other_rank
     assert kind == error.__name__ and [word for word in words if word not in text] == []
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_comparing_the_ranks_takes_one_collective_call(name, ranks):
-    assert [calls[name] for _, _, calls in ranks] == [COLLECTIVES[name]] * 2
+    assert [calls[name] for _, _, calls, _ in ranks] == [COLLECTIVES[name]] * 2
+
+
+def test_a_second_gradient_is_right_or_an_error_on_every_rank(ranks):
+    one = second_gradients(X)
+    parts = [seconds for *_, seconds in ranks]
+    for name in TWICE:  # two ranks double each first gradient, and square it
+        ours = torch.cat([part[name] for part in parts])
+        assert one[name].norm() > 0 and torch.allclose(ours, 4 * one[name], rtol=1e-8, atol=1e-10)
+    for found in (one, *parts):
+        for name in ("sigreg", "info_nce"):
+            assert found[name].startswith(f"{name} can be differentiated once, not twice")
 
 
 def test_what_follows_the_convention_says_so():

@@ -399,6 +399,7 @@ def test_gradcheck():
     )
     assert torch.autograd.gradcheck(alignment, (q, k))
     assert torch.autograd.gradcheck(uniformity, q)
+    assert torch.autograd.gradgradcheck(alignment, (q, k))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

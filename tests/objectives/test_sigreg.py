@@ -115,6 +115,31 @@ def test_gradcheck(knots):
     assert torch.autograd.gradcheck(lambda x: weak_sigreg(x), x)
 
 
+ONCE = {
+    "sigreg": lambda x: sigreg(x, directions=torch.eye(3, dtype=x.dtype)),
+    "epps_pulley": lambda x: epps_pulley(x).sum(),
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_a_second_gradient_is_an_error_and_not_a_wrong_number(name):
+    x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(ONCE[name](x), x)
+    assert first.norm() > 0
+    with pytest.raises(RuntimeError, match=rf"{name} can be .*once, not twice.*create_graph"):
+        torch.autograd.grad(ONCE[name](x), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="autograd.Function"):
+        torch.func.grad(ONCE[name])(x)
+    with pytest.raises(RuntimeError, match="jvp"):  # forward mode
+        torch.func.jvp(ONCE[name], (x,), (x,))
+
+
+@pytest.mark.parametrize("function", [weak_sigreg, lambda x: epps_pulley(x, exact=True)])
+def test_second_gradients_of_the_others_are_right(function):
+    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradgradcheck(function, x.requires_grad_())
+
+
 class Largest(TorchDispatchMode):
     """The size of the largest tensor that an operation returns."""
 

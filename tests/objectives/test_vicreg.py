@@ -98,6 +98,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(variance_penalty, x)
     assert torch.autograd.gradcheck(covariance_penalty, x)
     assert torch.autograd.gradcheck(vicreg, (x, y))
+    assert torch.autograd.gradgradcheck(vicreg, (x, y))  # all its parts
 
 
 @pytest.mark.parametrize("penalty", [variance_penalty, covariance_penalty])
