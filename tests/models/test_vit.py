@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load
 from torch import nn
 
 from jepa_utils.models.checkpoints import (
@@ -235,10 +236,19 @@ def test_cards_that_do_not_fit(vit, tmp_path):
     card.write_text(json.dumps({"encoder": {**vit.sizes, "layers": 3}}))
     with pytest.raises(CheckpointError, match="other weights than the network has"):
         load_encoder(path)
-    for text in ("{}", "no json", '{"encoder": {"patch": 5}}', '{"encoder": {"colour": 1}}'):
+    for text in (
+        "{}", "no json", '{"encoder": {"patch": 5}}', '{"encoder": {"colour": 1}}',
+        '{"encoder": null}', '{"encoder": {"layers": "3"}}',
+        '{"encoder": {"dimensions": 4000000000000, "heads": 1}}',  # no memory is that large
+    ):  # fmt: skip
         card.write_text(text)
         with pytest.raises(CheckpointError, match="no model card"):
             load_encoder(path)
+
+
+class Stateful(nn.Module):
+    def get_extra_state(self):
+        return {"steps": 3}
 
 
 def test_what_cannot_be_saved(vit, tmp_path):
@@ -246,7 +256,27 @@ def test_what_cannot_be_saved(vit, tmp_path):
         save_encoder(vit, tmp_path / "vit.pt", {})
     with pytest.raises(ValueError, match="card must hold what JSON can"):
         save_encoder(vit, tmp_path / "vit.safetensors", {"score": float("nan")})
+    with pytest.raises(ValueError, match="card must be a mapping, got list"):
+        save_weights(vit, tmp_path / "vit.safetensors", [1])
+    with pytest.raises(TypeError, match="network.*tensors alone, got a dict for _extra_state"):
+        save_weights(Stateful(), tmp_path / "vit.safetensors", {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["vit.safetensors", "vit.json"])
+def test_nothing_is_saved_where_a_folder_is_in_the_way(vit, tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"path must leave room for the file {name}"):
+        save_encoder(vit, tmp_path / "vit.safetensors", {})
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_tilde_is_the_home_folder(vit, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_encoder(vit, "~/vit.safetensors", {})
+    assert (tmp_path / "vit.safetensors").is_file()
+    assert torch.equal(load_encoder("~/vit.safetensors")[0](images), vit(images))
+    assert read_card("~/vit.safetensors") == {"encoder": vit.sizes}
 
 
 # ---- other networks on disk
@@ -277,6 +307,9 @@ def test_any_network_comes_back_as_it_was(tmp_path):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 8\n"
+
+
 @pytest.mark.parametrize(
     "name, content, message",
     [
@@ -286,13 +319,22 @@ def test_any_network_comes_back_as_it_was(tmp_path):
         ("pair.json", b"{", "pair.json is no model card: "),
         ("pair.json", b"\xff", "pair.json is no model card: "),
         ("pair.json", b"[1, 2]", "pair.json is no model card: it holds a list"),
+        ("pair.json", b"[" * 100_000, "pair.json is no model card: "),
+        ("pair.json", b"", "pair.json is empty"),
+        ("pair.safetensors", b"", "pair.safetensors is empty"),
+        ("pair.json", LFS, "pair.json is a pointer of Git LFS"),
+        ("pair.safetensors", LFS, "pair.safetensors is a pointer of Git LFS"),
+        ("pair.json", "folder", "no checkpoint: pair.json cannot be read: Is a directory"),
+        ("pair.safetensors", "folder", "pair.safetensors cannot be read: Is a directory"),
     ],
 )
 def test_weights_or_card_that_cannot_be_read(tmp_path, name, content, message):
     path = tmp_path / "pair.safetensors"
     save_weights(network(), path, {})
     (tmp_path / name).unlink()
-    if content is not None:
+    if content == "folder":
+        (tmp_path / name).mkdir()
+    elif content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         load_weights(network(), path)
@@ -313,3 +355,94 @@ def test_weights_of_another_network(tmp_path):
     for read in (read_card, lambda path: load_weights(network(), path)):
         with pytest.raises(ValueError, match="named"):
             read(tmp_path / "pair.pt")
+
+
+def test_the_error_says_what_differs_and_nothing_is_loaded(tmp_path):
+    path = tmp_path / "pair.safetensors"
+    save_weights(network(), path, {})
+    wide = network(hidden=5)
+    before = {name: tensor.clone() for name, tensor in wide.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"0\.0\.weight of shape \(4, 3\) for \(5, 3\).*more"):
+        load_weights(wide, path)
+    assert all(torch.equal(before[name], now) for name, now in wide.state_dict().items())
+    with pytest.raises(CheckpointError, match=r"missing 2\.bias; missing 2\.weight$"):
+        load_weights(network().append(nn.Linear(1, 1)), path)
+    with pytest.raises(CheckpointError, match=r"has: unexpected 1\.weight$"):
+        load_weights(network()[:1], path)
+
+
+# ---- what is shared, and other kinds of tensors
+
+
+class Tied(nn.Module):
+    def __init__(self, seed, tied=True):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.words, self.decoder = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.encoders = nn.ModuleList([nn.BatchNorm1d(3)] * 2)
+        if tied:
+            self.decoder.weight = self.words.weight
+        nn.init.normal_(self.encoders[0].bias)
+
+
+def test_what_is_shared_is_saved_once_and_stays_shared(tmp_path):
+    path, saved = tmp_path / "tied.safetensors", Tied(0)
+    saved.encoders[0](torch.randn(9, 3))
+    save_weights(saved, path, {})
+    assert set(load(path.read_bytes())) == {
+        "words.weight",
+        *(f"encoders.0.{name}" for name in saved.encoders[0].state_dict()),
+    }
+    loaded, _ = load_weights(Tied(1), path)
+    expected = saved.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+    assert loaded.decoder.weight is loaded.words.weight
+    assert loaded.encoders[1] is loaded.encoders[0]
+
+
+def test_a_jepa_with_one_encoder_for_both_sides_comes_back(tmp_path):
+    def jepa(seed):
+        torch.manual_seed(seed)
+        both = nn.Linear(3, 4)
+        return nn.ModuleDict({"context": both, "predictor": nn.Linear(4, 4), "target": both})
+
+    path, saved = tmp_path / "jepa.safetensors", jepa(0)
+    save_weights(saved, path, {})
+    loaded, _ = load_weights(jepa(1), path)
+    assert loaded["target"] is loaded["context"]
+    expected = saved.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_a_network_that_shares_other_tensors_is_another(tmp_path):
+    path = tmp_path / "tied.safetensors"
+    save_weights(Tied(0), path, {})
+    with pytest.raises(CheckpointError, match=r"missing decoder\.weight$"):
+        load_weights(Tied(1, tied=False), path)
+    save_weights(Tied(0, tied=False), path, {})
+    with pytest.raises(CheckpointError, match=r"two values of words\.weight"):
+        load_weights(Tied(1), path)
+
+
+def test_views_half_precision_and_nothing_at_all_come_back(tmp_path):
+    def odd(value):
+        net = nn.Module()
+        base = torch.arange(12, dtype=torch.bfloat16) * value
+        net.across = nn.Parameter(base.view(3, 4).T)  # not contiguous
+        net.start, net.end = nn.Parameter(base[:4]), nn.Parameter(base[2:6])  # overlap
+        net.register_buffer("mask", base > 3 * value)
+        net.register_buffer("count", torch.tensor(7 * value))
+        return net
+
+    path, saved = tmp_path / "odd.safetensors", odd(2)
+    save_weights(saved, path, {})
+    fresh = odd(3)
+    with torch.no_grad():
+        fresh.end = nn.Parameter(torch.zeros(4, dtype=torch.bfloat16))
+        fresh.start = nn.Parameter(torch.zeros(4, dtype=torch.bfloat16))
+    loaded, _ = load_weights(fresh, path)
+    for name, tensor in loaded.state_dict().items():
+        expected = saved.state_dict()[name]
+        assert tensor.dtype == expected.dtype and torch.equal(tensor, expected)
+    save_weights(nn.Identity(), path, {"what": "nothing"})
+    assert load_weights(nn.Identity(), path)[1] == {"what": "nothing"}
