@@ -55,7 +55,7 @@ class EMA(nn.Module):
     def _check(decay: float) -> float:
         if not 0 <= decay <= 1:
             raise ValueError(f"decay must be between 0 and 1, got {decay}")
-        return decay
+        return float(decay)
 
     def _widen(self) -> None:
         for tensor in _tensors(self.average).values():

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from jepa_utils.objectives._checks import check_count
+
 __all__ = ["MLP"]
 
 
@@ -22,15 +24,12 @@ class MLP(nn.Sequential):
     Raises
     ------
     ValueError
-        If a number is below 1.
+        If a number is no integer of at least 1.
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, *, layers: int = 2):
-        for name, value in dict(
-            inputs=inputs, hidden=hidden, outputs=outputs, layers=layers
-        ).items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        sizes = dict(inputs=inputs, hidden=hidden, outputs=outputs, layers=layers)
+        inputs, hidden, outputs, layers = (check_count(*size) for size in sizes.items())
         widths = [inputs, *[hidden] * layers]
         body = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.GELU())]
         super().__init__(*body, nn.Linear(hidden, outputs))

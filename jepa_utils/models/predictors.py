@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from jepa_utils.models.vit import Block, init_weights, position_grid
+from jepa_utils.objectives._checks import check_count
 
 __all__ = ["PatchPredictor"]
 
@@ -55,13 +56,9 @@ class PatchPredictor(nn.Module):
         outputs: int | None = None,
     ):
         super().__init__()
-        if dimensions < 1 or layers < 1:
-            raise ValueError(
-                f"dimensions and layers must be at least 1, got {dimensions} and {layers}"
-            )
-        if outputs is not None and outputs < 1:
-            raise ValueError(f"outputs must be at least 1, got {outputs}")
-        self.outputs = dimensions if outputs is None else outputs
+        dimensions, layers = check_count("dimensions", dimensions), check_count("layers", layers)
+        width = check_count("width", width)
+        self.outputs = dimensions if outputs is None else check_count("outputs", outputs)
         self.read = nn.Linear(dimensions, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.register_buffer("positions", position_grid(width, *grid), persistent=False)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from jepa_utils.objectives._checks import check_count
+
 __all__ = ["TextDecoder", "TextEncoder", "WindowEncoder"]
 
 
@@ -27,15 +29,12 @@ class WindowEncoder(nn.Module):
     Raises
     ------
     ValueError
-        If `window` or `hidden` is below 1.
+        If `window` or `hidden` is no integer of at least 1.
     """
 
     def __init__(self, words: nn.Embedding, *, window: int, hidden: int):
         super().__init__()
-        if window < 1 or hidden < 1:
-            raise ValueError(
-                f"window and hidden must be at least 1, got window={window}, hidden={hidden}"
-            )
+        window, hidden = check_count("window", window), check_count("hidden", hidden)
         self.words = words
         dimensions = words.embedding_dim
         self.mix = nn.Sequential(
@@ -90,12 +89,10 @@ class TextEncoder(nn.Module):
         token_std: float = 1.0,
     ):
         super().__init__()
-        for name, value, least in (
-            ("vocabulary", vocabulary, 1), ("dimensions", dimensions, 1), ("heads", heads, 1),
-            ("layers", layers, 0), ("max_length", max_length, 1),
-        ):  # fmt: skip
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        sizes = dict(vocabulary=vocabulary, dimensions=dimensions, heads=heads)
+        vocabulary, dimensions, heads = (check_count(*size) for size in sizes.items())
+        layers = check_count("layers", layers, 0)
+        max_length = check_count("max_length", max_length)
         if dimensions % heads:
             raise ValueError(f"heads must divide dimensions = {dimensions}, got {heads}")
         if not 0 < token_std < float("inf"):
@@ -180,16 +177,13 @@ class TextDecoder(nn.Module):
     Raises
     ------
     ValueError
-        If a number is below 1.
+        If a number is no integer of at least 1.
     """
 
     def __init__(self, vocabulary: int, *, embedding: int, dimensions: int = 128):
         super().__init__()
-        if min(vocabulary, embedding, dimensions) < 1:
-            raise ValueError(
-                f"vocabulary, embedding and dimensions must be at least 1, "
-                f"got {vocabulary}, {embedding} and {dimensions}"
-            )
+        sizes = dict(vocabulary=vocabulary, embedding=embedding, dimensions=dimensions)
+        vocabulary, embedding, dimensions = (check_count(*size) for size in sizes.items())
         self.tokens = nn.Embedding(vocabulary + 1, dimensions)  # the last one begins every text
         self.read = nn.Linear(embedding, dimensions)
         self.recurrent = nn.GRU(dimensions, dimensions, batch_first=True)
@@ -208,8 +202,7 @@ class TextDecoder(nn.Module):
 
         It is never one of `without`.
         """
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}")
+        length = check_count("length", length)
         ids = embeddings.new_full(
             (len(embeddings), 1), self.tokens.num_embeddings - 1, dtype=torch.int64
         )

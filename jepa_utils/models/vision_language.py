@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from jepa_utils.models.mlp import MLP
 from jepa_utils.models.vit import position_grid
+from jepa_utils.objectives._checks import check_count
 
 __all__ = ["CrossPredictor", "ImageHead", "QueryPredictor"]
 
@@ -42,7 +43,7 @@ class ImageHead(nn.Sequential):
     Raises
     ------
     ValueError
-        If a size is below 1.
+        If a size is no integer of at least 1.
     """
 
     def __init__(
@@ -55,11 +56,9 @@ class ImageHead(nn.Sequential):
         embedding: int = 128,
         dropout: float = 0.0,
     ):
-        for name, value in dict(
-            places=places, dimensions=dimensions, width=width, hidden=hidden, embedding=embedding
-        ).items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        places, dimensions = check_count("places", places), check_count("dimensions", dimensions)
+        sizes = dict(width=width, hidden=hidden, embedding=embedding)
+        width, hidden, embedding = (check_count(*size) for size in sizes.items())
         narrow = [
             nn.LayerNorm(dimensions),
             nn.Linear(dimensions, width),
@@ -112,9 +111,9 @@ class CrossPredictor(nn.Module):
         heads: int = 3,
     ):
         super().__init__()
-        _check_sizes(
-            width, heads, dimensions=dimensions, word_dimensions=word_dimensions, layers=layers
-        )
+        width, heads = _check_width(width, heads)
+        sizes = dict(dimensions=dimensions, word_dimensions=word_dimensions, layers=layers)
+        dimensions, word_dimensions, layers = (check_count(*size) for size in sizes.items())
         self.dimensions, self.grid = dimensions, grid
         self.read, self.read_words = nn.Linear(dimensions, width), nn.Linear(word_dimensions, width)
         self.mask_token, self.no_text = (nn.Parameter(0.02 * torch.randn(width)) for _ in range(2))
@@ -231,9 +230,10 @@ class QueryPredictor(nn.Module):
         dropout: float = 0.1,
     ):
         super().__init__()
-        _check_sizes(width, heads, dimensions=dimensions, embedding=embedding, layers=layers)
-        if vocabulary < 0:
-            raise ValueError(f"vocabulary must be 0 or more, got {vocabulary}")
+        width, heads = _check_width(width, heads)
+        sizes = dict(dimensions=dimensions, embedding=embedding, layers=layers)
+        dimensions, embedding, layers = (check_count(*size) for size in sizes.items())
+        vocabulary = check_count("vocabulary", vocabulary, 0)
         self.dimensions = dimensions
         self.read = nn.Sequential(nn.LayerNorm(dimensions), nn.Linear(dimensions, width))
         self.words = nn.Embedding(vocabulary, width) if vocabulary else None
@@ -291,14 +291,13 @@ class QueryPredictor(nn.Module):
         return self.write(x.sum(dim=1) / count)
 
 
-def _check_sizes(width: int, heads: int, **sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if width < 4 or width % 4:
+def _check_width(width: int, heads: int) -> tuple[int, int]:
+    width, heads = check_count("width", width), check_count("heads", heads)
+    if width % 4:
         raise ValueError(f"width must be a positive multiple of 4, got {width}")
-    if heads < 1 or width % heads:
+    if width % heads:
         raise ValueError(f"heads must divide width = {width}, got {heads}")
+    return width, heads
 
 
 def _check_words(name: str, words: Tensor | None, visible: Tensor | None, rows: int) -> None:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jepa_utils.objectives._checks import check_count
+
 __all__ = ["Block", "ViT", "patchify", "position_grid"]
 
 
@@ -31,7 +33,8 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     """
     if images.dim() != 4:
         raise ValueError(f"images must have shape (B, C, H, W), got {tuple(images.shape)}")
-    if patch < 1 or images.shape[2] % patch or images.shape[3] % patch:
+    patch = check_count("patch", patch)
+    if images.shape[2] % patch or images.shape[3] % patch:
         raise ValueError(
             f"patch must divide the images' sides, got {patch} for {tuple(images.shape[2:])}"
         )
@@ -64,10 +67,10 @@ def position_grid(dimensions: int, rows: int, columns: int) -> Tensor:
     ----------
     Vaswani et al., arXiv 1706.03762, section 3.5; in two dimensions as in MAE, arXiv 2111.06377.
     """
-    if dimensions < 4 or dimensions % 4:
+    sizes = dict(dimensions=dimensions, rows=rows, columns=columns)
+    dimensions, rows, columns = (check_count(*size) for size in sizes.items())
+    if dimensions % 4:
         raise ValueError(f"dimensions must be a positive multiple of 4, got {dimensions}")
-    if rows < 1 or columns < 1:
-        raise ValueError(f"rows and columns must be at least 1, got {rows} and {columns}")
     frequencies = 10000 ** -(torch.arange(dimensions // 4) / (dimensions // 4))  # (D/4,)
     angles = [torch.arange(size).unsqueeze(1) * frequencies for size in (rows, columns)]
     down, across = (
@@ -91,12 +94,14 @@ class Block(nn.Module):
     Raises
     ------
     ValueError
-        If `heads` does not divide `dimensions`.
+        If a size is no integer of at least 1, or `heads` does not divide `dimensions`.
     """
 
     def __init__(self, dimensions: int, heads: int, ratio: int = 4):
         super().__init__()
-        if heads < 1 or dimensions < 1 or dimensions % heads:
+        sizes = dict(dimensions=dimensions, heads=heads, ratio=ratio)
+        dimensions, heads, ratio = (check_count(*size) for size in sizes.items())
+        if dimensions % heads:
             raise ValueError(f"heads must divide dimensions = {dimensions}, got {heads}")
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(dimensions), nn.LayerNorm(dimensions)
@@ -170,24 +175,23 @@ class ViT(nn.Module):
         heads: int = 3,
     ):
         super().__init__()
-        for name, value in dict(image_size=image_size, channels=channels, layers=layers).items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if patch < 1 or image_size % patch:
-            raise ValueError(f"patch must divide image_size = {image_size}, got {patch}")
-        self.image_size, self.patch, self.channels, self.dimensions = (
-            image_size,
-            patch,
-            channels,
-            dimensions,
-        )
-        self.sizes = dict(  # what it takes to build another one like it
+        sizes = dict(  # what it takes to build another one like it
             image_size=image_size,
             patch=patch,
             channels=channels,
             dimensions=dimensions,
             layers=layers,
             heads=heads,
+        )
+        self.sizes = {name: check_count(name, value) for name, value in sizes.items()}
+        image_size, patch, channels, dimensions, layers, heads = self.sizes.values()
+        if image_size % patch:
+            raise ValueError(f"patch must divide image_size = {image_size}, got {patch}")
+        self.image_size, self.patch, self.channels, self.dimensions = (
+            image_size,
+            patch,
+            channels,
+            dimensions,
         )
         side = image_size // patch
         self.grid = (side, side)

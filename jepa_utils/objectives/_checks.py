@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
 
@@ -16,23 +19,25 @@ def check_points(
         )
     if not points.dtype.is_floating_point:
         raise TypeError(f"{name} must have a floating-point dtype, got {points.dtype}")
+    if points.layout != torch.strided or points.is_meta:
+        raise TypeError(
+            f"{name} must be a dense tensor with values, got {points.layout} on {points.device}"
+        )
     if points.dim() < min_dim:
         raise ValueError(
             f"{name} must have shape {wants}, got a tensor of shape {tuple(points.shape)}"
         )
     if points.shape[count_axis] < at_least:
-        raise ValueError(
-            f"{name} needs at least 2 samples to compare with a distribution, "
-            f"got shape {tuple(points.shape)}"
-        )
+        raise ValueError(f"{name} needs at least 2 samples, got shape {tuple(points.shape)}")
     if points.numel() == 0 and points.shape[count_axis] > 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(points.shape)}")
+    points = points if points.dtype == torch.float64 else points.float()
     if not torch.isfinite(points).all():
         bad = int((~torch.isfinite(points)).sum())
         raise ValueError(
             f"{name} must be finite, got {bad} NaN or infinite values of {points.numel()}"
         )
-    return points if points.dtype == torch.float64 else points.float()
+    return points
 
 
 def check_embeddings(embeddings: Tensor, at_least: int = 2) -> Tensor:
@@ -42,10 +47,14 @@ def check_embeddings(embeddings: Tensor, at_least: int = 2) -> Tensor:
     )
 
 
-def check_positive_int(name: str, value: int, minimum: int) -> None:
-    """Raise ValueError unless `value` is an integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+def check_count(name: str, value: int, minimum: int = 1) -> int:
+    """Return `value` as Python's int, or raise ValueError unless it is one of at least `minimum`.
+
+    NumPy's integers are welcome; a size kept as int8 would overflow when multiplied.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
+    return int(value)
 
 
 def check_differentiated_once(name: str) -> None:
@@ -63,12 +72,22 @@ def check_differentiated_once(name: str) -> None:
 def check_not_negative(**numbers: float) -> None:
     """Raise ValueError for the first number that is negative, infinite or no number."""
     for name, value in numbers.items():
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not 0 <= value < float("inf")
-        ):
+        if not is_number(value) or value < 0:
             raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ValueError unless `value` is a positive finite number."""
+    if not is_number(value) or value <= 0:
+        raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, NumPy's included, and no bool."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int beyond all floats
+        return False
 
 
 def check_rows(name: str, x: Tensor, *, at_least: int = 2) -> Tensor:
@@ -97,11 +116,18 @@ def check_pair(
             f"{names[0]} and {names[1]} must have {equal}, "
             f"got {tuple(first.shape)} and {tuple(second.shape)}"
         )
+    if first.device != second.device:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must be on one device, "
+            f"got {first.device} and {second.device}"
+        )
     dtype = torch.promote_types(first.dtype, second.dtype)
     return first.to(dtype), second.to(dtype)
 
 
-def check_positives(positives: Tensor, queries: int, keys: int | None = None) -> None:
+def check_positives(
+    positives: Tensor, queries: int, keys: int | None, device: torch.device
+) -> None:
     """Raise ValueError unless `positives` (queries, keys) names a partner of every query."""
     is_tensor = isinstance(positives, Tensor)
     shape = tuple(positives.shape) if is_tensor else ()
@@ -111,6 +137,10 @@ def check_positives(positives: Tensor, queries: int, keys: int | None = None) ->
         wants = f"({queries}, {'keys of all ranks' if keys is None else keys})"
         raise ValueError(
             f"positives must be a boolean tensor of shape {wants}, queries by keys, got {got}"
+        )
+    if positives.device != device:
+        raise ValueError(
+            f"positives must be on the device of the queries, {device}, got {positives.device}"
         )
     if not positives.any(dim=1).all():
         raise ValueError("positives must name a partner of every query, got one without")

@@ -167,8 +167,17 @@ def gather(x: Tensor, group: BatchGroup | None) -> Tensor:
     return _Sum.apply(torch.nn.functional.pad(x, (0, 0, before, after)))
 
 
-def covariance(points: Tensor, group: BatchGroup | None) -> Tensor:
-    """Covariance (..., D, D) of samples (..., N, D), over the samples of all ranks."""
+def covariance(name: str, points: Tensor, group: BatchGroup | None) -> Tensor:
+    """Covariance (..., D, D) of samples (..., N, D), over the samples of all ranks.
+
+    A ValueError names the samples, on all ranks, where it or its square overflows.
+    """
     count = points.shape[-2] if group is None else group.total
     centred = points - total(points.sum(dim=-2, keepdim=True), group) / count
-    return total(centred.transpose(-1, -2) @ centred, group) / (count - 1)
+    moments = total(centred.transpose(-1, -2) @ centred, group) / (count - 1)
+    if not torch.isfinite(moments.square().sum()):
+        raise ValueError(
+            f"{name} must be small enough for squared covariances in {points.dtype}, "
+            f"got one of {float(moments.detach().abs().max()):.2g}"
+        )
+    return moments

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from jepa_utils.objectives._checks import (
     check_differentiated_once,
     check_pair,
+    check_positive,
     check_positives,
     check_rows,
 )
@@ -32,10 +33,12 @@ _CHUNK = 2**20
 def _normalised(name: str, x: Tensor) -> Tensor:
     # out first: squares of very long or short vectors leave the range
     size = x.detach().abs().amax(dim=1, keepdim=True)
-    if (size == 0).any():
-        zeros = int((size == 0).sum())
+    least = torch.finfo(x.dtype).tiny  # the gradient of a shorter one overflows
+    if (size < least).any():
+        zeros = int((size < least).sum())
         raise ValueError(
-            f"{name} must have no zero vector, which has no direction, got {zeros} of {len(x)}"
+            f"{name} must have no zero vector, nor one with all numbers below {least:.2g}, "
+            f"got {zeros} of {len(x)}"
         )
     x = x / size
     return x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
@@ -49,23 +52,16 @@ def _normalised_pair(
         return {name: _normalised(name, x) for name, x in zip(names, pair, strict=True)}
 
 
-def _check_positive(name: str, number: float) -> None:
-    if isinstance(number, bool) or not 0 < number < math.inf:
-        raise ValueError(f"{name} must be a positive finite number, got {number!r}")
-
-
 def _check_temperature(temperature: float | Tensor) -> float:
     number = (
         temperature.item()
         if isinstance(temperature, Tensor) and temperature.numel() == 1
         else temperature
     )
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, (int, float))
-        or not 0 < number < math.inf
-    ):
-        raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
+    check_positive("temperature", number)
+    least = torch.finfo(torch.float32).tiny  # to divide by less overflows
+    if number < least:
+        raise ValueError(f"temperature must be at least {least:.2g}, got {number!r}")
     return float(number)
 
 
@@ -209,14 +205,14 @@ def info_nce(
         settings = {"temperature": _check_temperature(temperature), "symmetric": symmetric}
         if positives is not None:
             n, m = (len(x) for x in pair.values())
-            check_positives(positives, n, m if at_least else None)
+            check_positives(positives, n, m if at_least else None, pair["queries"].device)
             settings["columns of positives"] = positives.shape[1]
         return pair, settings
 
     (q, k), groups = join(check)
     backward = None if positives is None else _read_backward(positives, groups, len(k), symmetric)
     if isinstance(temperature, Tensor):
-        temperature = temperature.reshape(())  # without axes it promotes no dtype
+        temperature = temperature.reshape(()).to(q.device)  # without axes it promotes no dtype
     with torch.autocast(q.device.type, enabled=False):
         loss = _one_way(q, k, groups, temperature, positives)
         if symmetric:
@@ -319,12 +315,12 @@ def alignment(first: Tensor, second: Tensor, *, power: float = 2.0) -> Tensor:
     """
 
     def check(at_least: int):
-        _check_positive("power", power)
+        check_positive("power", power)
         pair = _normalised_pair(first, second, ("first", "second"), at_least=at_least)
         return pair, {"power": power}
 
     (x, y), (group, _) = join(check)
-    distances = (x - y).square().sum(dim=1).pow(power / 2)
+    distances = (x - y).square().sum(dim=1).pow(float(power) / 2)
     return distances.mean() if group is None else total(distances.sum(), group) / group.total
 
 
@@ -360,13 +356,13 @@ def uniformity(embeddings: Tensor, *, t: float = 2.0) -> Tensor:
     """
 
     def check(at_least: int):
-        _check_positive("t", t)
+        check_positive("t", t)
         x = check_rows("embeddings", embeddings, at_least=at_least)
         return {"embeddings": _normalised("embeddings", x)}, {"t": t}
 
     (x,), (group,) = join(check)
     distances = torch.pdist(gather(x, group)).square()  # (N (N - 1) / 2,)
-    return (-t * distances).logsumexp(dim=0) - math.log(len(distances))
+    return (-float(t) * distances).logsumexp(dim=0) - math.log(len(distances))
 
 
 uniformity.distributed = True

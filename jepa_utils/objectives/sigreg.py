@@ -36,10 +36,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from jepa_utils.objectives._checks import (
+    check_count,
     check_differentiated_once,
     check_embeddings,
     check_points,
-    check_positive_int,
+    check_positive,
 )
 from jepa_utils.objectives._distributed import BatchGroup, covariance, is_distributed, join
 
@@ -50,10 +51,9 @@ __all__ = ["SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"]
 _CPU_CHUNK = 96 * 1024
 
 
-def _check_grid(knots: int, t_max: float) -> None:
-    check_positive_int("knots", knots, 2)
-    if isinstance(t_max, bool) or not isinstance(t_max, (int, float)) or not 0 < t_max < math.inf:
-        raise ValueError(f"t_max must be a positive finite number, got {t_max!r}")
+def _check_grid(knots: int, t_max: float) -> tuple[int, float]:
+    check_positive("t_max", t_max)
+    return check_count("knots", knots, 2), float(t_max)
 
 
 # The statistic of every row, and its gradient
@@ -282,12 +282,12 @@ def epps_pulley(
     Biometrika 70 (1983).
     """
     points = check_points("samples", samples, wants="(..., N)", min_dim=1, count_axis=-1)
-    _check_grid(knots, t_max)
+    knots, t_max = _check_grid(knots, t_max)
     rows = points.reshape(-1, points.shape[-1])
     if exact:
         statistic = _exact_statistic(rows)
     else:
-        statistic = _RowStatistic.apply(rows, _grid(knots, float(t_max), rows.dtype, rows.device))
+        statistic = _RowStatistic.apply(rows, _grid(knots, t_max, rows.dtype, rows.device))
     return statistic.view(points.shape[:-1])
 
 
@@ -369,13 +369,12 @@ def _sigreg(
 ) -> Tensor:
     def check(at_least: int):
         points = check_embeddings(embeddings, at_least)
-        _check_grid(knots, t_max)
+        grid = _check_grid(knots, t_max)
         if directions is None:
-            check_positive_int("num_slices", num_slices, 1)
-            lines = num_slices
+            lines = check_count("num_slices", num_slices)
         else:
             lines = tuple(_check_directions(directions, points.shape[-1]).shape)
-        settings = {"directions": lines, "knots": knots, "t_max": float(t_max)}
+        settings = {"directions": lines, "knots": grid[0], "t_max": grid[1]}
         return {"embeddings": points}, settings | {"scale_by_n": scale_by_n}
 
     (points,), (group,) = join(check)
@@ -385,9 +384,13 @@ def _sigreg(
         directions = _random_directions(dimensions, num_slices, points, generator)
     else:
         directions = directions.detach().to(points)
-    value = _SlicedStatistic.apply(
-        points, directions, _grid(knots, float(t_max), points.dtype, points.device), group
-    )
+    grid = _grid(*_check_grid(knots, t_max), points.dtype, points.device)
+    value = _SlicedStatistic.apply(points, directions, grid, group)
+    if not torch.isfinite(value):
+        raise ValueError(
+            f"embeddings and t_max must be small enough for projections in {points.dtype}, "
+            f"got a statistic of {float(value)}"
+        )
     return value if scale_by_n else value / (n if group is None else group.total)
 
 
@@ -461,14 +464,9 @@ class SIGReg(nn.Module):
         self, num_slices: int = 256, knots: int = 17, t_max: float = 5.0, scale_by_n: bool = True
     ):
         super().__init__()
-        check_positive_int("num_slices", num_slices, 1)
-        _check_grid(knots, t_max)
-        self.num_slices, self.knots, self.t_max, self.scale_by_n = (
-            num_slices,
-            knots,
-            float(t_max),
-            scale_by_n,
-        )
+        self.num_slices = check_count("num_slices", num_slices)
+        self.knots, self.t_max = _check_grid(knots, t_max)
+        self.scale_by_n = scale_by_n
 
     @classmethod
     def preset(cls, name: str) -> SIGReg:
@@ -546,8 +544,7 @@ def weak_sigreg(
 
     def check(at_least: int):
         points = check_embeddings(embeddings, at_least)
-        check_positive_int("sketch_dim", sketch_dim, 1)
-        return {"embeddings": points}, {"sketch_dim": sketch_dim}
+        return {"embeddings": points}, {"sketch_dim": check_count("sketch_dim", sketch_dim)}
 
     (points,), (group,) = join(check)
     dimensions = points.shape[-1]
@@ -556,7 +553,7 @@ def weak_sigreg(
             # the reference's columns have length 1 on average; these exactly, and they are the same
             # on every rank
             points = points @ _random_directions(dimensions, sketch_dim, points, generator)
-        gap = covariance(points, group) - torch.eye(
+        gap = covariance("embeddings", points, group) - torch.eye(
             min(dimensions, sketch_dim), dtype=points.dtype, device=points.device
         )
         return torch.linalg.matrix_norm(gap).mean()
@@ -578,8 +575,7 @@ class WeakSIGReg(nn.Module):
 
     def __init__(self, sketch_dim: int = 64):
         super().__init__()
-        check_positive_int("sketch_dim", sketch_dim, 1)
-        self.sketch_dim = sketch_dim
+        self.sketch_dim = check_count("sketch_dim", sketch_dim)
 
     def forward(self, embeddings: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Embeddings (..., N, D) to a scalar."""

@@ -31,12 +31,12 @@ def _moments(embeddings: Tensor, **numbers: float) -> Tensor:
         return {"embeddings": points}, numbers
 
     (points,), (group,) = join(check)
-    return _covariance(points, group)
+    return _covariance("embeddings", points, group)
 
 
-def _covariance(points: Tensor, group: BatchGroup | None) -> Tensor:
+def _covariance(name: str, points: Tensor, group: BatchGroup | None) -> Tensor:
     with torch.autocast(points.device.type, enabled=False):
-        return covariance_of(points, group)
+        return covariance_of(name, points, group)
 
 
 def _hinge(c: Tensor, target_std: float, eps: float) -> Tensor:
@@ -85,7 +85,8 @@ def variance_penalty(embeddings: Tensor, *, target_std: float = 1.0, eps: float 
     Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for
     Self-Supervised Learning", ICLR 2022, arXiv 2105.04906, equation 1.
     """
-    return _hinge(_moments(embeddings, target_std=target_std, eps=eps), target_std, eps)
+    moments = _moments(embeddings, target_std=target_std, eps=eps)
+    return _hinge(moments, float(target_std), float(eps))
 
 
 variance_penalty.distributed = True
@@ -178,15 +179,20 @@ def vicreg(
         return dict(zip(("first", "second"), pair, strict=True)), numbers
 
     (first_points, second_points), (group, _) = join(check)
-    moments = [_covariance(x, group) for x in (first_points, second_points)]
-    spread = sum(_hinge(c, target_std, eps) for c in moments) / 2
+    moments = [
+        _covariance(name, x, group)
+        for name, x in zip(("first", "second"), (first_points, second_points))
+    ]
+    spread = sum(_hinge(c, float(target_std), float(eps)) for c in moments) / 2
     correlation = sum(_off_diagonal(c) for c in moments)
     if group is None:
         error = F.mse_loss(first_points, second_points)
     else:
         squares = F.mse_loss(first_points, second_points, reduction="sum")
         error = total(squares, group) / (group.total * first_points.shape[1])
-    return invariance * error + variance * spread + covariance * correlation
+    # as Python's floats: a NumPy scalar on the left would make an array of the tensor
+    factors = float(invariance), float(variance), float(covariance)
+    return factors[0] * error + factors[1] * spread + factors[2] * correlation
 
 
 vicreg.distributed = True

@@ -64,7 +64,7 @@ def test_image_head_drops_only_while_it_trains(draw):
 
 @pytest.mark.parametrize("name", ["places", "dimensions", "width", "hidden", "embedding"])
 def test_sizes_of_image_head_out_of_range(name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got 0"):
         ImageHead(**dict(places=64, dimensions=D) | {name: 0})
 
 
@@ -208,5 +208,5 @@ def test_sizes_of_cross_predictor_out_of_range(change):
 
 
 def test_negative_vocabulary_is_refused():
-    with pytest.raises(ValueError, match="vocabulary must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="vocabulary must be an integer of at least 0, got -1"):
         QueryPredictor(D, GRID, 7, vocabulary=-1)

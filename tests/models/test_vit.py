@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
@@ -16,7 +18,10 @@ from jepa_utils.models.checkpoints import (
     save_encoder,
     save_weights,
 )
+from jepa_utils.models.mlp import MLP
 from jepa_utils.models.predictors import PatchPredictor
+from jepa_utils.models.text import TextDecoder, TextEncoder, WindowEncoder
+from jepa_utils.models.vision_language import CrossPredictor, ImageHead, QueryPredictor
 from jepa_utils.models.vit import Block, ViT, patchify, position_grid
 
 
@@ -200,7 +205,7 @@ def test_a_prediction_may_have_another_width_than_the_tokens():
     assert predictor(
         torch.randn(2, 5, 24), torch.arange(5).expand(2, 5), torch.tensor([[7], [6]])
     ).shape == (2, 1, 48)
-    with pytest.raises(ValueError, match="outputs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="outputs must be an integer of at least 1, got 0"):
         PatchPredictor(24, (4, 4), width=12, heads=3, outputs=0)
 
 
@@ -446,3 +451,72 @@ def test_views_half_precision_and_nothing_at_all_come_back(tmp_path):
         assert tensor.dtype == expected.dtype and torch.equal(tensor, expected)
     save_weights(nn.Identity(), path, {"what": "nothing"})
     assert load_weights(nn.Identity(), path)[1] == {"what": "nothing"}
+
+
+# ---- sizes
+
+
+SIZES = {
+    MLP: dict(inputs=3, hidden=4, outputs=2, layers=1),
+    Block: dict(dimensions=8, heads=2, ratio=2),
+    ViT: dict(image_size=8, patch=4, channels=1, dimensions=64, layers=1, heads=2),
+    PatchPredictor: dict(dimensions=8, width=64, layers=1, heads=2, outputs=5),
+    WindowEncoder: dict(window=2, hidden=4),
+    TextEncoder: dict(vocabulary=5, dimensions=64, heads=2, layers=1, max_length=6),
+    TextDecoder: dict(vocabulary=5, embedding=3, dimensions=8),
+    ImageHead: dict(places=4, dimensions=8, width=64, hidden=6, embedding=5),
+    CrossPredictor: dict(dimensions=8, word_dimensions=6, width=64, layers=1, heads=2),
+    QueryPredictor: dict(dimensions=8, embedding=6, vocabulary=5, width=64, layers=1, heads=2),
+}
+
+
+def build(kind, **sizes):
+    torch.manual_seed(0)
+    more = {}
+    if kind in (PatchPredictor, CrossPredictor, QueryPredictor):
+        more = {"grid": (sizes.pop("rows", 2), sizes.pop("columns", 2))}
+    if kind is WindowEncoder:
+        more = {"words": nn.Embedding(5, 3)}
+    return kind(**sizes, **more)
+
+
+@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("integer", [np.int64, np.int8])
+def test_sizes_may_be_numpy_integers(kind, integer):
+    ours = build(kind, **{name: integer(size) for name, size in SIZES[kind].items()})
+    expected = build(kind, **SIZES[kind]).state_dict()
+    assert [tuple(x.shape) for x in ours.state_dict().values()] == [
+        tuple(x.shape) for x in expected.values()
+    ]
+    assert all(torch.equal(x, expected[name]) for name, x in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("kind, name", [(kind, name) for kind in SIZES for name in SIZES[kind]])
+@pytest.mark.parametrize("value", [2.0, True, np.float32(2), np.True_, "2", None, -1])
+def test_sizes_are_no_other_numbers(kind, name, value):
+    if (name, value) == ("outputs", None):
+        return  # the default of one
+    got = re.escape(f"got {value!r}")
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least .*{got}"):
+        build(kind, **SIZES[kind] | {name: value})
+
+
+def test_an_encoder_of_numpy_sizes_can_be_saved(tmp_path):
+    path = tmp_path / "vit.safetensors"
+    saved = build(ViT, **{name: np.int64(size) for name, size in SIZES[ViT].items()})
+    save_encoder(saved, path, {})
+    assert load_encoder(path)[0].sizes == SIZES[ViT] == read_card(path)["encoder"]
+
+
+def test_grids_patches_and_lengths_are_integers(images):
+    assert torch.equal(position_grid(np.int8(64), np.int8(3), np.int8(2)), position_grid(64, 3, 2))
+    assert torch.equal(patchify(images, np.int8(4)), patchify(images, 4))
+    for call, name in (
+        (lambda: position_grid(8.0, 2, 2), "dimensions"),
+        (lambda: position_grid(8, 2.0, 2), "rows"),
+        (lambda: position_grid(8, 2, 2.0), "columns"),
+        (lambda: patchify(images, 4.0), "patch"),
+        (lambda: TextDecoder(5, embedding=3).write(torch.zeros(1, 3), 2.0), "length"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be an integer"):
+            call()

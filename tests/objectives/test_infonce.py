@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -415,6 +416,29 @@ def test_half_precision_is_computed_in_float32(dtype):
         assert ours.grad.dtype == dtype and torch.equal(ours.grad, theirs.grad.to(dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_values_are_those_of_float64_also_for_many_samples(dtype):
+    q, k = ((x + 1).to(dtype) for x in pair(n=1500, d=8))
+    for f in (info_nce, alignment, lambda q, k: uniformity(q)):
+        ours, expected = f(q, k), f(q.double(), k.double())
+        assert torch.allclose(ours.double(), expected, rtol=1e-5)
+        assert torch.allclose(
+            f(q, k.double()).double(), expected, rtol=1e-5
+        )  # the wider of the two
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.int64])
+def test_numbers_may_be_numpys(number):
+    q, k = (x.float().requires_grad_() for x in pair())
+    two = number(2)
+    assert info_nce(q, k, temperature=two) == info_nce(q, k, temperature=2)
+    assert InfoNCE(two)(q, k) == InfoNCE(2)(q, k)
+    assert alignment(q, k, power=two) == alignment(q, k, power=2)
+    assert uniformity(q, t=two) == uniformity(q, t=2)
+    uniformity(q, t=two).backward()
+    assert q.grad.norm() > 0
+
+
 def test_autocast_does_not_lower_the_precision():
     q, k = pair(dtype=torch.float32)
     expected = info_nce(q, k)
@@ -533,6 +557,22 @@ LONELY_KEY[4, 0] = True
             ValueError,
             ["positives", "every query and key", "without"],
         ),
+        (lambda: info_nce(X, X, temperature=1e-40), ValueError, ["temperature", "1e-40"]),
+        (lambda: info_nce(X, X, temperature=np.True_), ValueError, ["temperature", "True"]),
+        (lambda: info_nce(X, X, temperature="1"), ValueError, ["temperature", "'1'"]),
+        (
+            lambda: info_nce(X, X, positives=EYE.to("meta")),
+            ValueError,
+            ["positives", "device", "meta"],
+        ),
+        (lambda: info_nce(X[:0], X[:0]), ValueError, ["queries", "2 samples", "(0, 3)"]),
+        (lambda: info_nce(X, X.to("meta")), TypeError, ["keys", "values", "meta"]),
+        (lambda: info_nce(X, 1e-42 * X), ValueError, ["keys", "zero vector", "8 of 8"]),
+        (lambda: alignment(X, X.to_sparse()), TypeError, ["second", "dense", "sparse"]),
+        (lambda: alignment(X, X, power="2"), ValueError, ["power", "'2'"]),
+        (lambda: uniformity(X[:0]), ValueError, ["embeddings", "2 samples", "(0, 3)"]),
+        (lambda: uniformity(X, t="2"), ValueError, ["t must", "'2'"]),
+        (lambda: uniformity(X.to("meta")), TypeError, ["embeddings", "values", "meta"]),
         (lambda: alignment(ZERO, X), ValueError, ["first", "zero vector"]),
         (lambda: alignment(X, ZERO), ValueError, ["second", "zero vector"]),
         (lambda: alignment(X, X[:7]), ValueError, ["first and second", "(7, 3)"]),

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -265,6 +266,41 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert weak_sigreg(x).dtype == epps_pulley(x.T).dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_values_are_those_of_float64_also_for_many_samples(dtype):
+    x = (cloud("shifted", n=20_000) / 2 + 1).to(dtype)  # sums far beyond what half precision counts
+    a = unit_directions()
+    for f in (
+        lambda x: sigreg(x, directions=a),
+        weak_sigreg,
+        lambda x: epps_pulley(x.T),
+        lambda x: epps_pulley(x[:500].T, exact=True),
+    ):
+        assert torch.allclose(f(x).double(), f(x.double()), rtol=1e-5)
+
+
+def test_float8_is_computed_in_float32():
+    x, a = cloud("shifted").to(torch.float8_e4m3fn), unit_directions()
+    assert sigreg(x, directions=a) == sigreg(x.float(), directions=a)
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8, np.int8])
+def test_sizes_may_be_numpy_integers(integer):
+    x, seed = cloud("shifted").float(), lambda: torch.Generator().manual_seed(0)
+    settings = dict(num_slices=integer(100), knots=integer(5), t_max=np.float32(3))
+    plain = dict(num_slices=100, knots=5, t_max=3.0)
+    expected = sigreg(x, **plain, generator=seed())
+    assert sigreg(x, **settings, generator=seed()) == expected
+    assert SIGReg(**settings)(x, generator=seed()) == expected
+    assert repr(SIGReg(**settings)) == repr(SIGReg(**plain))
+    assert torch.equal(epps_pulley(x.T, knots=integer(5)), epps_pulley(x.T, knots=5))
+    for ours in (
+        weak_sigreg(x, sketch_dim=integer(4), generator=seed()),
+        WeakSIGReg(integer(4))(x, generator=seed()),
+    ):
+        assert ours == weak_sigreg(x, sketch_dim=4, generator=seed())
+
+
 def test_autocast_does_not_lower_the_precision():
     x, a = cloud("shifted").float().requires_grad_(), unit_directions()
     expected = sigreg(x, directions=a)
@@ -372,6 +408,19 @@ X = torch.randn(8, 3)
             TypeError,
             ["directions", "int64"],
         ),
+        (lambda: sigreg(X, num_slices=np.float64(4)), ValueError, ["num_slices", "4.0"]),
+        (lambda: sigreg(X, num_slices=np.True_), ValueError, ["num_slices", "True"]),
+        (lambda: sigreg(X, t_max=10**400), ValueError, ["t_max", "finite"]),
+        (lambda: sigreg(X, t_max=1e300), ValueError, ["t_max", "small enough", "nan"]),
+        (lambda: sigreg(X[:0]), ValueError, ["embeddings", "2 samples", "(0, 3)"]),
+        (lambda: sigreg(X[None, :0]), ValueError, ["embeddings", "(1, 0, 3)"]),
+        (lambda: sigreg(X[None][:0]), ValueError, ["embeddings", "empty", "(0, 8, 3)"]),
+        (lambda: sigreg(X.to("meta")), TypeError, ["embeddings", "values", "meta"]),
+        (lambda: sigreg(X.to_sparse()), TypeError, ["embeddings", "dense", "sparse"]),
+        (lambda: epps_pulley(X.to_sparse()), TypeError, ["samples", "dense", "sparse"]),
+        (lambda: epps_pulley(X[:, :0]), ValueError, ["samples", "2 samples", "(8, 0)"]),
+        (lambda: weak_sigreg(X.to("meta")), TypeError, ["embeddings", "values", "meta"]),
+        (lambda: weak_sigreg(1e20 * X), ValueError, ["embeddings", "small enough", "float32"]),
         (lambda: SIGReg(num_slices=0), ValueError, ["num_slices", "0"]),
         (lambda: SIGReg(knots=0), ValueError, ["knots", "0"]),
         (lambda: SIGReg.preset("vicreg"), ValueError, ["czinner", "vicreg"]),

@@ -122,6 +122,30 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert x.grad.dtype == dtype and torch.equal(x.grad, single.grad.to(dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_values_are_those_of_float64_also_for_many_samples(dtype):
+    x, y = (cloud(seed, n=20_000, dtype=dtype) for seed in (0, 1))
+    for ours, expected in (
+        (vicreg(x, y), vicreg(x.double(), y.double())),
+        (variance_penalty(x), variance_penalty(x.double())),
+        (covariance_penalty(x), covariance_penalty(x.double())),
+        (vicreg(x, y.double()), vicreg(x.double(), y.double())),  # the wider of the two
+    ):
+        assert torch.allclose(ours.double(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.int64])
+def test_factors_may_be_numpy_numbers(number):
+    x, y = cloud(0, dtype=torch.float32).requires_grad_(), cloud(1, dtype=torch.float32)
+    factors = dict(invariance=2, variance=3, covariance=4, target_std=2, eps=1)
+    ours = {name: number(value) for name, value in factors.items()}
+    assert vicreg(x, y, **ours) == VICReg(**ours)(x, y) == vicreg(x, y, **factors)
+    vicreg(x, y, **ours).backward()
+    assert x.grad.norm() > 0
+    plain = variance_penalty(x, target_std=2, eps=1)
+    assert variance_penalty(x, target_std=number(2), eps=number(1)) == plain
+
+
 def test_autocast_does_not_lower_the_precision():
     x, y = cloud(0, dtype=torch.float32), cloud(1, dtype=torch.float32)
     expected = vicreg(x, y)
@@ -204,6 +228,11 @@ SINGLE = {"variance_penalty": variance_penalty, "covariance_penalty": covariance
         (X[:, :0], ValueError, ["embeddings", "(8, 0)"]),
         (X.long(), TypeError, ["embeddings", "int64"]),
         (X.tolist(), TypeError, ["embeddings", "list"]),
+        (X[:0], ValueError, ["embeddings", "2 samples", "(0, 3)"]),
+        (X[None][:0], ValueError, ["embeddings", "empty", "(0, 8, 3)"]),
+        (X.to("meta"), TypeError, ["embeddings", "values", "meta"]),
+        (X.to_sparse(), TypeError, ["embeddings", "dense", "sparse"]),
+        (1e20 * X, ValueError, ["embeddings", "small enough", "float32"]),
     ],
 )
 def test_bad_embeddings_are_named(penalty, bad, error, words):
@@ -227,6 +256,9 @@ def test_bad_embeddings_are_named(penalty, bad, error, words):
         (lambda: vicreg(X[0], X[0]), ValueError, ["first", "(3,)"]),
         (lambda: vicreg(X.view(2, 4, 3), X), ValueError, ["first", "(N, D)", "(2, 4, 3)"]),
         (lambda: vicreg(X[:1], X[:1]), ValueError, ["first", "2 samples", "(1, 3)"]),
+        (lambda: vicreg(X, X.to("meta")), TypeError, ["second", "values", "meta"]),
+        (lambda: vicreg(X, 1e20 * X), ValueError, ["second", "small enough", "float32"]),
+        (lambda: vicreg(X, X, covariance=np.True_), ValueError, ["covariance", "True"]),
         (lambda: vicreg(X, X, invariance=-1.0), ValueError, ["invariance", "-1.0"]),
         (lambda: vicreg(X, X, variance=math.inf), ValueError, ["variance", "inf"]),
         (lambda: vicreg(X, X, covariance="1"), ValueError, ["covariance", "'1'"]),
