@@ -9,7 +9,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from jepa_utils.data._arguments import whole
+from jepa_utils._arguments import check_count
 
 __all__ = ["PatchMasks", "coverage", "multiblock_masks", "random_masks"]
 
@@ -138,11 +138,8 @@ def multiblock_masks(
     """
     batch, height, width = _checked(batch, grid)
     patches = height * width
-    num_targets = whole("num_targets", num_targets)
-    min_context = whole("min_context", min_context)
-    for name, value in (("num_targets", num_targets), ("min_context", min_context)):
-        if value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    num_targets = check_count("num_targets", num_targets)
+    min_context = check_count("min_context", min_context)
     for name, (low, high) in (("target_scale", target_scale), ("context_scale", context_scale)):
         if not 0 < low <= high <= 1:
             raise ValueError(
@@ -241,9 +238,7 @@ def coverage(masks: PatchMasks, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def _checked(batch: int, grid: tuple[int, int]) -> tuple[int, int, int]:
-    batch = whole("batch", batch)
-    if batch < 1:
-        raise ValueError(f"batch must be a whole number of at least 1, got {batch!r}")
+    batch = check_count("batch", batch)
     if (
         not isinstance(grid, (tuple, list))
         or len(grid) != 2

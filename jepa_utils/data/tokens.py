@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
+from jepa_utils._arguments import whole
 from jepa_utils.data import load
-from jepa_utils.data._arguments import check_many, whole
+from jepa_utils.data._texts import check_many
 from jepa_utils.data.integrity import PassedOverError, check_content, readable
 from jepa_utils.data.load import Provenance, first_source, hub_files, mirror_files
 from jepa_utils.data.registry import REVISIONS, Place

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jepa_utils._arguments import check_count
 from jepa_utils.data.integrity import PassedOverError
 from jepa_utils.data.load import Files, first_source, hub_files, mirror_files
 from jepa_utils.data.registry import Place
@@ -134,7 +135,8 @@ class VJEPA2(nn.Module):
                 f"model must take 3 colour channels, got one that takes {config.in_chans}"
             )
         side = config.crop_size // config.patch_size
-        if pool < 1 or side % pool:
+        pool = check_count("pool", pool)
+        if side % pool:
             raise ValueError(f"pool must divide the grid's side {side}, got {pool}")
         self.encoder = model.encoder.requires_grad_(False)
         self.config, self.pool = config, pool

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 from sklearn.decomposition import TruncatedSVD
 
+from jepa_utils._arguments import check_count, whole
+from jepa_utils.evaluation._arrays import as_numbers
+
 __all__ = ["ppmi_svd", "word2vec"]
 
 
-def _check(ids: Sequence[int], **numbers: int) -> np.ndarray:
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-    size, dimensions, window = (numbers[name] for name in ("size", "dimensions", "window"))
-    ids = np.asarray(ids)
-    if len(ids.shape) == 1 and len(ids) and ids.dtype.kind not in "iu":
-        raise ValueError(f"ids must be whole numbers, got {ids.dtype}")
-    if ids.ndim != 1 or len(ids) < 2 or ids.min() < 0 or ids.max() >= size:
+def _check(ids: Sequence[int], size: int, dimensions: int, window: int) -> np.ndarray:
+    size = check_count("size", size)
+    check_count("dimensions", dimensions, size - 1, "size - 1")
+    check_count("window", window)
+    ids = as_numbers("ids", ids)
+    if (
+        ids.ndim != 1
+        or len(ids) < 2
+        or ids.dtype.kind not in "iu"
+        or not 0 <= ids.min() <= ids.max() < size
+    ):
         raise ValueError(
             f"ids must be a sequence of at least 2 token ids below size = {size}, "
-            f"got shape {ids.shape}"
+            f"got {ids.dtype} of shape {ids.shape}"
         )
-    if not 1 <= dimensions < size:
-        raise ValueError(
-            f"dimensions must be between 1 and size - 1 = {size - 1}, got {dimensions}"
-        )
-    if window < 1:
-        raise ValueError(f"window must be at least 1, got {window}")
     return ids.astype(np.int64)
 
 
@@ -68,7 +66,7 @@ def ppmi_svd(
     Bullinaria and Levy (2007); Levy and Goldberg, "Neural word embedding as implicit matrix
     factorization" (2014).
     """
-    ids = _check(ids, size=size, dimensions=dimensions, window=window, seed=seed)
+    ids, seed = _check(ids, size, dimensions, window), whole("seed", seed)
     left = np.concatenate([ids[:-gap] for gap in range(1, window + 1)])
     right = np.concatenate([ids[gap:] for gap in range(1, window + 1)])
     rows, columns = np.concatenate([left, right]), np.concatenate([right, left])
@@ -124,9 +122,8 @@ def word2vec(
     """
     from gensim.models import Word2Vec  # slow to import, and only this function needs it
 
-    ids = _check(ids, size=size, dimensions=dimensions, window=window, epochs=epochs, seed=seed)
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    ids, seed = _check(ids, size, dimensions, window), whole("seed", seed)
+    check_count("epochs", epochs)
     words = [str(i) for i in ids]
     sentences = [words[start : start + 1000] for start in range(0, len(words), 1000)]
     # One worker and a fixed hash: the result depends on the seed alone. No subsampling of frequent

@@ -21,10 +21,10 @@ from typing import Any
 import lightning as L
 import torch
 
+from jepa_utils._arguments import whole
 from jepa_utils.files import write_whole
 from jepa_utils.objectives._distributed import alone
 from jepa_utils.training import fit
-from jepa_utils.training._numbers import whole
 
 __all__ = ["Outcome", "RecordError", "Run", "complete_record", "read_record", "settings_of"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from jepa_utils._arguments import check_count
 from jepa_utils.models.vit import Block, init_weights, position_grid
-from jepa_utils.objectives._checks import check_count
 
 __all__ = ["PatchPredictor"]
 

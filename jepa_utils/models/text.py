@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from jepa_utils.objectives._checks import check_count
+from jepa_utils._arguments import check_count, whole
 
 __all__ = ["TextDecoder", "TextEncoder", "WindowEncoder"]
 
@@ -91,7 +91,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         sizes = dict(vocabulary=vocabulary, dimensions=dimensions, heads=heads)
         vocabulary, dimensions, heads = (check_count(*size) for size in sizes.items())
-        layers = check_count("layers", layers, 0)
+        layers = whole("layers", layers, 0)
         max_length = check_count("max_length", max_length)
         if dimensions % heads:
             raise ValueError(f"heads must divide dimensions = {dimensions}, got {heads}")

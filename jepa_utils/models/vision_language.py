@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from jepa_utils._arguments import check_count, whole
 from jepa_utils.models.mlp import MLP
 from jepa_utils.models.vit import position_grid
-from jepa_utils.objectives._checks import check_count
 
 __all__ = ["CrossPredictor", "ImageHead", "QueryPredictor"]
 
@@ -233,7 +233,7 @@ class QueryPredictor(nn.Module):
         width, heads = _check_width(width, heads)
         sizes = dict(dimensions=dimensions, embedding=embedding, layers=layers)
         dimensions, embedding, layers = (check_count(*size) for size in sizes.items())
-        vocabulary = check_count("vocabulary", vocabulary, 0)
+        vocabulary = whole("vocabulary", vocabulary, 0)
         self.dimensions = dimensions
         self.read = nn.Sequential(nn.LayerNorm(dimensions), nn.Linear(dimensions, width))
         self.words = nn.Embedding(vocabulary, width) if vocabulary else None

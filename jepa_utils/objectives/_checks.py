@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -45,16 +45,6 @@ def check_embeddings(embeddings: Tensor, at_least: int = 2) -> Tensor:
     return check_points(
         "embeddings", embeddings, wants="(..., N, D)", min_dim=2, count_axis=-2, at_least=at_least
     )
-
-
-def check_count(name: str, value: int, minimum: int = 1) -> int:
-    """Return `value` as Python's int, or raise ValueError unless it is one of at least `minimum`.
-
-    NumPy's integers are welcome; a size kept as int8 would overflow when multiplied.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
-    return int(value)
 
 
 def check_differentiated_once(name: str) -> None:

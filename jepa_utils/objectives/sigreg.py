@@ -35,8 +35,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from jepa_utils._arguments import check_count, whole
 from jepa_utils.objectives._checks import (
-    check_count,
     check_differentiated_once,
     check_embeddings,
     check_points,
@@ -53,7 +53,7 @@ _CPU_CHUNK = 96 * 1024
 
 def _check_grid(knots: int, t_max: float) -> tuple[int, float]:
     check_positive("t_max", t_max)
-    return check_count("knots", knots, 2), float(t_max)
+    return whole("knots", knots, 2), float(t_max)
 
 
 # The statistic of every row, and its gradient

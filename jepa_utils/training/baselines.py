@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jepa_utils._arguments import whole
 from jepa_utils.models.text import TextDecoder, TextEncoder
 from jepa_utils.models.vit import ViT
-from jepa_utils.training._numbers import number, problem_with, rate, shares_of, whole
+from jepa_utils.training._numbers import number, problem_with, rate, shares_of
 from jepa_utils.training.optimizers import ImageTraining, adam, at_least_float
 from jepa_utils.training.parallel import batch_group, own_rows, per_rank, raise_together, weighted
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jepa_utils._arguments import whole
 from jepa_utils.data.batches import CaptionDataModule, Words
 from jepa_utils.data.images import augmented_view
 from jepa_utils.data.masking import PatchMasks
@@ -21,7 +22,7 @@ from jepa_utils.models.vit import ViT, patchify
 from jepa_utils.objectives._distributed import BatchGroup
 from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.objectives.sigreg import sigreg
-from jepa_utils.training._numbers import number, rate, shares_of, whole
+from jepa_utils.training._numbers import number, rate, shares_of
 from jepa_utils.training.fit import History, fit
 from jepa_utils.training.optimizers import ImageTraining, adam, at_least_float
 from jepa_utils.training.parallel import (

@@ -364,7 +364,7 @@ def test_aspect_ratio_must_ascend(value):
 @pytest.mark.parametrize("name", ["num_targets", "min_context"])
 @pytest.mark.parametrize("value", [0, -2, 1.5])
 def test_counts_must_be_positive(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a whole number.*got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer.*got {value}"):
         multiblock_masks(2, (8, 8), **{name: value})
 
 

@@ -3,6 +3,7 @@
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,6 +63,36 @@ def test_each_photograph_has_five_sentences_of_its_own():
     assert scores["alignment"] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1e-30, 1e20])
+def test_scores_of_photographs_are_blind_to_scale(scale):
+    ids = torch.arange(12).view(12, 1, 1).expand(12, 5, 1)
+    visible = torch.ones(12, 5, 1, dtype=torch.bool)
+    means = SimpleNamespace(
+        context_encoder=nn.Identity(), target_encoder=lambda ids, _: torch.eye(12)[ids[:, 0]]
+    )
+    expected = photo_scores(means, torch.eye(12), (ids, visible))
+    means.target_encoder = lambda ids, _: scale * torch.eye(12)[ids[:, 0]]
+    assert photo_scores(means, scale * torch.eye(12), (ids, visible)) == pytest.approx(
+        expected, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "count, shape, words",
+    [
+        (9, (9, 5, 1), "^tokens must be of at least 10 photographs, got 9"),
+        (12, (11, 5, 1), r"^sentences must be .*\(12, C, L\), got \(11, 5, 1\)"),
+        (12, (12, 0, 1), r"^sentences .*\(12, 0, 1\)"),
+        (12, (12, 5), r"^sentences .*\(12, 5\)"),
+    ],
+)
+def test_photographs_and_sentences_that_do_not_fit(count, shape, words):
+    means = SimpleNamespace(context_encoder=nn.Identity(), target_encoder=lambda ids, _: ids)
+    sentences = torch.zeros(shape, dtype=torch.long), torch.ones(shape, dtype=torch.bool)
+    with pytest.raises(ValueError, match=words):
+        photo_scores(means, torch.eye(count), sentences)
+
+
 # ---- captions that are wrong in one thing
 # --------------------------------------------------------------------------------
 
@@ -102,6 +133,69 @@ def test_what_is_wrong_depends_on_the_seed_alone(world):
         true_caption_preferred(blue, world, ["colour 1"], seed=seed) for seed in (0, 0, 1)
     )
     assert first == again != other
+
+
+def test_scores_that_differ_by_rounding_are_tied(world):
+    """As of a sum of the same words in another order."""
+    vectors = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    number = {
+        word: index for index, word in enumerate(sorted(set(" ".join(world.captions).split())))
+    }
+
+    def score(captions):
+        sums = torch.zeros(len(captions))
+        for row, caption in enumerate(captions):
+            for word in caption.split():
+                sums[row] += 3 + vectors[number[word]]
+        return sums
+
+    plain = score(world.captions)
+    mirrored = true_caption_preferred(score, world, ["word order"])
+    assert mirrored == {"word order": 0.5} and plain.unique().numel() > 50
+    # but not what is more than that, nor in numbers that tell more
+    ahead = [plain * (1 + 2e-6 * (torch.arange(200) % 2)), plain]
+    assert true_caption_preferred(lambda _: ahead.pop(0), world, ["word order"])["word order"] == (
+        pytest.approx(0.75)
+    )
+    ahead = [1 + torch.full((200,), 1e-12).double(), torch.ones(200).double()]
+    assert true_caption_preferred(lambda _: ahead.pop(0), world, ["relation"]) == {"relation": 1.0}
+
+
+@pytest.mark.parametrize(
+    "right, wrong, share",
+    [
+        (0.0, -torch.inf, 1.0),
+        (-torch.inf, 0.0, 0.0),
+        (-torch.inf, -torch.inf, 0.5),
+        (3, 2, 1.0),
+        (3, 3, 0.5),
+        (2**40 + 1, 2**40, 1.0),
+    ],
+)
+def test_impossible_captions_and_whole_numbers(world, right, wrong, share):
+    ahead = [torch.full((200,), right), torch.full((200,), wrong)]
+    found = true_caption_preferred(lambda _: ahead.pop(0), world, ["relation"])
+    assert found == {"relation": share}
+
+
+@pytest.mark.parametrize(
+    "score, words",
+    [
+        (lambda c: torch.full((len(c),), torch.nan), "NaN"),
+        (lambda c: torch.zeros(3), r"200 numbers.*\(3,\)"),
+        (lambda c: torch.zeros(len(c), 1), r"200 numbers.*\(200, 1\)"),
+        (lambda c: [0.0] * len(c), "200 numbers.*list"),
+    ],
+)
+def test_other_scores_are_refused(world, score, words):
+    with pytest.raises(ValueError, match=f"^score must give.*{words}"):
+        true_caption_preferred(score, world)
+
+
+def test_no_scenes_have_no_share(world):
+    none = type(world)(world.images[:0], [], world.attributes[:0])
+    with pytest.raises(ValueError, match="^world must hold"):
+        true_caption_preferred(lambda c: torch.zeros(len(c)), none)
 
 
 # ---- hidden tokens
@@ -173,10 +267,32 @@ def test_masks_are_the_same_at_every_call_and_nobody_elses_are_moved(tokens, cap
     assert 0 < first < 0.1 and hidden_token_recall(module, tokens, caption, batch_size=5) == first
 
 
-@pytest.mark.parametrize("batch_size", [0, 51])
+@pytest.mark.parametrize("batch_size", [0, 51, True, 2.0])
 def test_batches_that_do_not_fit(tokens, caption, batch_size):
     with pytest.raises(
         ValueError,
-        match=f"batch_size must be between 1 and the number of scenes, 50, got {batch_size}",
+        match=f"batch_size must be an integer between 1 and the number of scenes = 50, got {batch_size}",
     ):
         hidden_token_recall(oracle()[0], tokens, caption, batch_size=batch_size)
+
+
+def test_a_module_is_asked_in_evaluation_mode_and_left_as_it_was(tokens, caption):
+    predictor = CrossPredictor(D, 4, GRID, width=12, layers=1, heads=3)
+    masks = partial(random_masks, share=0.5)
+    module = TokenJEPA(predictor, nn.Embedding(50, 4), masks=masks, objective=InfoNCE())
+    module.train()
+    predictor.eval()  # as its owner wants it
+    before = {name: part.training for name, part in module.named_modules()}
+    asked = []
+    module.predict = lambda tokens, *_: asked.append(module.training) or (tokens, tokens)
+    assert hidden_token_recall(module, tokens, caption, batch_size=np.int64(5)) == 1.0
+    assert not any(asked)
+    module.predict = lambda *_: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        hidden_token_recall(module, tokens, caption, batch_size=5)
+    assert {name: part.training for name, part in module.named_modules()} == before
+
+
+def test_captions_of_other_scenes_are_refused(tokens, caption):
+    with pytest.raises(ValueError, match=r"^caption must be of as many scenes.*50, got \[49, 50\]"):
+        hidden_token_recall(oracle()[0], tokens, (caption[0][:49], caption[1]))

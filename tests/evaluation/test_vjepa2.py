@@ -175,7 +175,7 @@ def test_images_of_another_kind_are_refused(backbone, images):
 
 @pytest.mark.parametrize("pool", [0, 3, 16, -2])
 def test_pool_must_divide_the_grid(model, pool):
-    with pytest.raises(ValueError, match=f"pool must divide the grid's side 8, got {pool}"):
+    with pytest.raises(ValueError, match=f"pool must .*got {pool}"):
         VJEPA2(model, pool=pool)
 
 

@@ -360,5 +360,5 @@ def test_window_encoder_sees_every_place():
     out = encoder(context)
     assert out.shape == (1, 4)
     assert not torch.allclose(out, encoder(torch.tensor([[3, 2, 1]])))  # order matters
-    with pytest.raises(ValueError, match="window=0"):
+    with pytest.raises(ValueError, match="window must.*got 0"):
         WindowEncoder(nn.Embedding(20, 4), window=0, hidden=8)

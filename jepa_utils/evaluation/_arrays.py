@@ -1,24 +1,10 @@
-"""Checks of what measures are given."""
+"""Arrays that measures are given: tensors, lists, masks."""
 
 from __future__ import annotations
-
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
-
-
-def check_count(name: str, value: int, at_most: int | None = None, limit: str = "") -> int:
-    """Return `value` as int; `ValueError` unless it is whole, at least 1 and at most the `limit`.
-
-    NumPy's integers are integers; `True` is not.
-    """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < 1 or (at_most is not None and value > at_most):
-        wanted = "of at least 1" if at_most is None else f"between 1 and {limit} = {at_most}"
-        raise ValueError(f"{name} must be an integer {wanted}, got {value!r}")
-    return int(value)
 
 
 def as_numbers(name: str, x: object) -> np.ndarray:
