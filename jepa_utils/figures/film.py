@@ -64,15 +64,16 @@ def show_player(
     Raises
     ------
     ValueError
-        If shapes do not agree, there are fewer than 2 frames, a number is not finite, `track` is no
-        reading, or `caption` or `alt` is too short to say anything.
+        If shapes do not agree, there are fewer than 2 frames or no point, a number is not finite,
+        `track` is no reading, or `caption` or `alt` is too short to say anything.
     """
     from IPython.display import display
 
     frames, points = _check(views, colour, readings, track, limit)
     check_description(caption, alt)
+    colour = np.asarray(colour, dtype=float)
     span = np.ptp(colour) or 1.0
-    shade = np.rint((np.asarray(colour) - np.min(colour)) / span * (SHADES - 1)).astype(np.uint8)
+    shade = np.rint((colour - np.min(colour)) / span * (SHADES - 1)).astype(np.uint8)
     data = {
         "frames": frames,
         "unit": unit,
@@ -139,16 +140,18 @@ def _check(views, colour, readings, track: str, limit: float) -> tuple[int, int]
     if not views or len(set(shapes.values())) != 1:
         raise ValueError(f"views must all have one shape (F, N, 2), got {shapes}")
     shape = next(iter(shapes.values()))
-    if len(shape) != 3 or shape[0] < 2 or shape[2] != 2:
-        raise ValueError(f"views must have shape (F, N, 2) with at least 2 frames, got {shape}")
+    if len(shape) != 3 or shape[0] < 2 or shape[1] < 1 or shape[2] != 2:
+        raise ValueError(
+            f"views must have shape (F, N, 2) with at least 2 frames and a point, got {shape}"
+        )
     if np.shape(colour) != (shape[1],):
         raise ValueError(
             f"colour must have shape ({shape[1]},), one number per point, got {np.shape(colour)}"
         )
     if len(views) > len(COLOURS):
         raise ValueError(f"views must be at most {len(COLOURS)}, got {len(views)}")
-    if not limit > 0:
-        raise ValueError(f"limit must be positive, got {limit}")
+    if not 0 < limit < np.inf:
+        raise ValueError(f"limit must be positive and finite, got {limit}")
     numbers = [values for name in views for values in readings.get(name, {}).values()]
     for argument, parts in (("views", views.values()), ("colour", [colour]), ("readings", numbers)):
         if not all(np.isfinite(np.asarray(part, dtype=float)).all() for part in parts):

@@ -85,6 +85,12 @@ def show_figure(fig: Figure, *, caption: str, alt: str) -> None:
     display({"text/html": html, "text/plain": f"[figure] {caption}"}, raw=True)
 
 
+def _check_series(name: str, series: Mapping[str, object]) -> None:
+    """Raise `ValueError` if there is no series, or no colour for each."""
+    if not 1 <= len(series) <= len(COLOURS):
+        raise ValueError(f"{name} must be between 1 and {len(COLOURS)}, got {len(series)}")
+
+
 def plot_runs(ax: Axes, runs: Mapping[str, Sequence[Sequence[float]]], *, start: int = 0) -> None:
     """Draw several seeds per label as their mean, with a band from the lowest to the highest.
 
@@ -96,7 +102,19 @@ def plot_runs(ax: Axes, runs: Mapping[str, Sequence[Sequence[float]]], *, start:
         Values over steps, equally long within a label.
     start : int, default 0
         Number of the first step on the x axis.
+
+    Raises
+    ------
+    ValueError
+        If there are too many labels, or one has no seeds, no steps or unequal lengths.
     """
+    _check_series("runs", runs)
+    for label, seeds in runs.items():
+        lengths = [np.shape(steps) for steps in seeds]
+        if len(set(lengths)) != 1 or len(lengths[0]) != 1 or lengths[0] == (0,):
+            raise ValueError(
+                f"runs[{label!r}] must hold seeds of equally many steps, got shapes {lengths}"
+            )
     for index, (label, seeds) in enumerate(runs.items()):
         values = np.asarray(seeds, dtype=float)  # (seeds, steps)
         x = np.arange(start, start + values.shape[1])
@@ -119,8 +137,20 @@ def plot_dots(ax: Axes, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> 
         Where to draw.
     scores : mapping of series to mapping of item to sequence (seeds) of float
         All series with the same items.
+
+    Raises
+    ------
+    ValueError
+        If there are no series or too many, or one lacks an item or has no seeds for it.
     """
+    _check_series("scores", scores)
     items = list(next(iter(scores.values())))
+    for series, values in scores.items():
+        counts = {item: len(seeds) for item, seeds in values.items()}
+        if set(items) - set(counts) or 0 in counts.values():
+            raise ValueError(
+                f"scores[{series!r}] must have seeds for each of {items}, got {counts} of them"
+            )
     height = 0.5 / max(1, len(scores) - 1)
     for index, (series, values) in enumerate(scores.items()):
         mean = [np.mean(values[item]) for item in items]
@@ -155,7 +185,17 @@ def plot_map(
         The words.
     groups : mapping of str to sequence of str
         Words of each group; words that are not in `words` are passed over.
+
+    Raises
+    ------
+    ValueError
+        If there is not one place for each word, or there are too many groups.
     """
+    points = np.asarray(points)
+    if points.shape != (len(words), 2):
+        raise ValueError(f"points must have shape ({len(words)}, 2), got {points.shape}")
+    if groups:
+        _check_series("groups", groups)
     group_of = {word: index for index, group in enumerate(groups.values()) for word in group}
     index = np.array([group_of.get(word, -1) for word in words])
     ax.scatter(*points[index == -1].T, color="#999999", s=8, marker=".", label="other words")

@@ -173,7 +173,7 @@ def test_images_of_another_kind_are_refused(backbone, images):
         backbone(images)
 
 
-@pytest.mark.parametrize("pool", [0, 3, 16, -2])
+@pytest.mark.parametrize("pool", [0, 3, 16, -2, True, 2.0])
 def test_pool_must_divide_the_grid(model, pool):
     with pytest.raises(ValueError, match=f"pool must .*got {pool}"):
         VJEPA2(model, pool=pool)

@@ -187,6 +187,11 @@ RAMP = {"rank": np.linspace(0, 1, FRAMES)}
         (dict(limit=0.0), "limit.*0.0"),
         (dict(limit=-1.0), "limit.*-1.0"),
         (dict(limit=math.nan), "limit.*nan"),
+        (dict(limit=math.inf), "^limit.*inf"),
+        (
+            dict(views={name: np.zeros((11, 0, 2)) for name in NAMES}, colour=np.zeros(0)),
+            r"^views.*point.*\(11, 0, 2\)",
+        ),
         (dict(track="absent"), "readings of 'plain'.*'absent'"),
         (dict(readings={"plain": RAMP}), "readings of '</script><b>bold & co'.*'rank'"),
         (
@@ -221,6 +226,11 @@ def test_bad_input_is_named_and_nothing_is_shown(change, words, monkeypatch):
 def test_a_number_that_is_not_finite_is_an_error(change, monkeypatch):
     with pytest.raises(ValueError, match=next(iter(change))):
         render(monkeypatch, **change)
+
+
+def test_colours_may_be_true_and_false(monkeypatch):
+    marks = np.arange(POINTS) < 7
+    assert render(monkeypatch, colour=marks) == render(monkeypatch, colour=marks * 1.0)
 
 
 def test_nine_views_are_an_error_that_says_so(monkeypatch):

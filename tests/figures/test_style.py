@@ -118,3 +118,47 @@ def test_listing_says_where_its_code_lies(obj, monkeypatch):
 def test_listing_of_what_has_no_source():
     with pytest.raises(TypeError):
         show_source(len)
+
+
+NINE = "abcdefghi"
+
+
+@pytest.mark.parametrize(
+    "draw, words",
+    [
+        (lambda ax: plots.plot_runs(ax, {}), "^runs must be between 1 and 8, got 0"),
+        (lambda ax: plots.plot_runs(ax, {n: [[1, 2]] for n in NINE}), "^runs must be .* got 9"),
+        (lambda ax: plots.plot_runs(ax, {"a": []}), r"^runs\['a'\] must hold seeds"),
+        (lambda ax: plots.plot_runs(ax, {"a": [[]]}), r"^runs\['a'\] must hold seeds"),
+        (lambda ax: plots.plot_runs(ax, {"a": [1, 2]}), r"^runs\['a'\] must hold seeds"),
+        (
+            lambda ax: plots.plot_runs(ax, {"a": [[1, 2]], "b": [[1, 2], [1]]}),
+            r"^runs\['b'\] must hold seeds of equally many steps.*\(2,\), \(1,\)",
+        ),
+        (lambda ax: plots.plot_dots(ax, {}), "^scores must be between 1 and 8, got 0"),
+        (lambda ax: plots.plot_dots(ax, {n: {"x": [1]} for n in NINE}), "^scores must .* got 9"),
+        (
+            lambda ax: plots.plot_dots(ax, {"a": {"x": [1]}, "b": {"y": [1]}}),
+            r"^scores\['b'\] must have seeds for each of \['x'\], got {'y': 1}",
+        ),
+        (lambda ax: plots.plot_dots(ax, {"a": {"x": []}}), r"^scores\['a'\].*{'x': 0}"),
+        (
+            lambda ax: plots.plot_map(ax, np.zeros((3, 2)), ["a", "b"], {}),
+            r"^points must have shape \(2, 2\), got \(3, 2\)",
+        ),
+        (
+            lambda ax: plots.plot_map(ax, np.zeros((1, 3)), ["a"], {}),
+            r"^points must have shape \(1, 2\), got \(1, 3\)",
+        ),
+        (
+            lambda ax: plots.plot_map(ax, np.zeros((1, 2)), ["a"], {n: ["a"] for n in NINE}),
+            "^groups must be between 1 and 8, got 9",
+        ),
+    ],
+)
+def test_data_that_cannot_be_drawn_are_named_and_nothing_is_drawn(draw, words):
+    fig, ax = plt.subplots()
+    with pytest.raises(ValueError, match=words):
+        draw(ax)
+    assert not ax.has_data()
+    plt.close(fig)
