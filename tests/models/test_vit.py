@@ -129,6 +129,16 @@ def test_positions_do_not_drown_the_pixels():
     assert pixels.std() > vit.positions.std()
 
 
+def test_first_weights_are_small_and_those_of_the_pixels_keep_their_size():
+    torch.manual_seed(0)
+    vit = ViT()
+    for block in vit.blocks:
+        for layer in (block.qkv, block.project, block.mlp[0], block.mlp[2]):
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+            assert (layer.bias == 0).all()
+    assert vit.embed.weight.std().item() == pytest.approx(48**-0.5, rel=0.05)  # 3 * 4 * 4 pixels
+
+
 @pytest.mark.parametrize(
     "keep",
     [torch.zeros(4, 3, dtype=torch.int64), torch.zeros(5, 3), torch.zeros(5, dtype=torch.int64)],
@@ -506,6 +516,29 @@ def test_an_encoder_of_numpy_sizes_can_be_saved(tmp_path):
     saved = build(ViT, **{name: np.int64(size) for name, size in SIZES[ViT].items()})
     save_encoder(saved, path, {})
     assert load_encoder(path)[0].sizes == SIZES[ViT] == read_card(path)["encoder"]
+
+
+@pytest.mark.parametrize("kind", [ViT, PatchPredictor, CrossPredictor, QueryPredictor])
+def test_fixed_positions_are_no_weights(kind):
+    network = build(kind, **SIZES[kind])
+    assert "positions" in dict(network.named_buffers())
+    assert "positions" not in network.state_dict()
+
+
+def test_image_head_has_one_hidden_layer():
+    head = build(ImageHead, **SIZES[ImageHead])
+    (mlp,) = [part for part in head if isinstance(part, MLP)]
+    assert [p.shape for p in mlp.parameters()] == [(6, 4 * 64), (6,), (5, 6), (5,)]
+
+
+def test_window_encoder_equals_its_formula():
+    encoder = build(WindowEncoder, **SIZES[WindowEncoder])
+    first, _, last = encoder.mix
+    context = torch.tensor([[1, 2], [4, 0], [3, 3]])
+    for row, said in zip(context, encoder(context), strict=True):
+        x = torch.cat([encoder.words.weight[i] for i in row])  # oldest first
+        hidden = torch.nn.functional.gelu(first.weight @ x + first.bias)
+        torch.testing.assert_close(said, last.weight @ hidden + last.bias)
 
 
 def test_grids_patches_and_lengths_are_integers(images):
