@@ -67,6 +67,7 @@ def test_tests_lie_as_the_package_does():
 # From the ground up.
 ROOMS = (
     "files",
+    "arguments",
     "objectives",
     "models",
     "data",

@@ -22,7 +22,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 from torch.nn import functional as F
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 
 if TYPE_CHECKING:  # slow to import
     import datasets

@@ -9,7 +9,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 
 __all__ = ["PatchMasks", "coverage", "multiblock_masks", "random_masks"]
 

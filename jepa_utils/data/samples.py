@@ -11,7 +11,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 from jepa_utils.data.shapes import Proportions, cover
 
 _CLASSES = {

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 from jepa_utils.data._texts import check_many
 from jepa_utils.data.shapes import Proportions, cover
 

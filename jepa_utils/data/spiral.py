@@ -9,7 +9,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 
 __all__ = ["Spiral", "curve_neighbours", "space_neighbours", "spiral"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 from jepa_utils.data import load
 from jepa_utils.data._texts import check_many
 from jepa_utils.data.integrity import PassedOverError, check_content, readable

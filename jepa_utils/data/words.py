@@ -11,7 +11,7 @@ from functools import cached_property
 
 import torch
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 from jepa_utils.data._texts import check_many
 
 UNKNOWN = "<unk>"

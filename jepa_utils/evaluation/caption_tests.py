@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 from jepa_utils.data.batches import Words
 from jepa_utils.data.scenes import ATTRIBUTES, Scenes, altered_captions
 from jepa_utils.evaluation.collapse import effective_rank

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 from jepa_utils.objectives.sigreg import epps_pulley
 
 __all__ = ["CollapseReport", "collapse_report", "effective_rank", "isotropy"]

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 from jepa_utils.data.images import normalize
 from jepa_utils.models.vit import ViT
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 from jepa_utils.evaluation._arrays import as_numbers, as_rows
 
 __all__ = ["base_rate", "nearest_neighbours", "neighbour_purity"]

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 from jepa_utils.evaluation._arrays import as_numbers
 from jepa_utils.evaluation.neighbours import CHUNK, shared_places
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 
 __all__ = ["recall_at_k"]
 

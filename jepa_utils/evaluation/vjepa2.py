@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 from jepa_utils.data.integrity import PassedOverError
 from jepa_utils.data.load import Files, first_source, hub_files, mirror_files
 from jepa_utils.data.registry import Place

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 from sklearn.decomposition import TruncatedSVD
 
-from jepa_utils._arguments import check_count, whole
+from jepa_utils.arguments import check_count, whole
 from jepa_utils.evaluation._arrays import as_numbers
 
 __all__ = ["ppmi_svd", "word2vec"]

@@ -21,7 +21,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 from jepa_utils.files import write_whole
 from jepa_utils.objectives._distributed import alone
 from jepa_utils.training import fit

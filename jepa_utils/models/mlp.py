@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 
 __all__ = ["MLP"]
 

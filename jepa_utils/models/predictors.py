@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 from jepa_utils.models.vit import Block, init_weights, position_grid
 
 __all__ = ["PatchPredictor"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from jepa_utils._arguments import check_count, whole
+from jepa_utils.arguments import check_count, whole
 
 __all__ = ["TextDecoder", "TextEncoder", "WindowEncoder"]
 

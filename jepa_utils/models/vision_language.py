@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jepa_utils._arguments import check_count, whole
+from jepa_utils.arguments import check_count, whole
 from jepa_utils.models.mlp import MLP
 from jepa_utils.models.vit import position_grid
 

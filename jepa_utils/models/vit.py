@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_utils._arguments import check_count
+from jepa_utils.arguments import check_count
 
 __all__ = ["Block", "ViT", "patchify", "position_grid"]
 

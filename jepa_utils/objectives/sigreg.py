@@ -35,7 +35,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from jepa_utils._arguments import check_count, whole
+from jepa_utils.arguments import check_count, whole
 from jepa_utils.objectives._checks import (
     check_differentiated_once,
     check_embeddings,

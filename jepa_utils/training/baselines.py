@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 from jepa_utils.models.text import TextDecoder, TextEncoder
 from jepa_utils.models.vit import ViT
 from jepa_utils.training._numbers import number, problem_with, rate, shares_of

@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 from jepa_utils.files import write_whole
 from jepa_utils.models.checkpoints import CheckpointError
 from jepa_utils.objectives._distributed import alone

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_utils._arguments import whole
+from jepa_utils.arguments import whole
 from jepa_utils.data.batches import CaptionDataModule, Words
 from jepa_utils.data.images import augmented_view
 from jepa_utils.data.masking import PatchMasks

@@ -176,11 +176,11 @@ def test_seeds_of_numpy_are_those_of_python(complete):
         ([], r"seeds must be one at least, and each only once, got \[\]"),
         ([0, 1, 0], r"seeds must be one at least, and each only once, got \[0, 1, 0\]"),
         ([np.int64(1), 1], r"seeds must be one at least, and each only once, got \[1, 1\]"),
-        ([-1], "seeds must be an integer of 0 to 4294967295, got -1"),
-        ([2**32], "seeds must be an integer of 0 to 4294967295, got 4294967296"),
-        ([True], "seeds must be an integer of .* got True"),
-        ([0.0], "seeds must be an integer of .* got 0.0"),
-        (["0"], "seeds must be an integer of .* got '0'"),
+        ([-1], "seeds must be an integer between 0 and 4294967295, got -1"),
+        ([2**32], "seeds must be an integer between 0 and 4294967295, got 4294967296"),
+        ([True], "seeds must be an integer .* got True"),
+        ([0.0], "seeds must be an integer .* got 0.0"),
+        (["0"], "seeds must be an integer .* got '0'"),
     ],
 )
 def test_seeds_that_are_none_are_refused_before_anything_is_done(complete, seeds, message):

@@ -115,7 +115,7 @@ def test_masked_lm_learns_a_text_that_repeats():
         (dict(candidates=torch.tensor([1, 30])), "candidates.*below 30"),
         (dict(mask_id=int(CANDIDATES[0])), "candidates.*mask_id"),
         (dict(mask_id=30), "mask_id.*got 30"),
-        (dict(mask_id=29.0), "mask_id must be an integer of 0 to 29, got 29.0"),
+        (dict(mask_id=29.0), "mask_id must be an integer between 0 and 29, got 29.0"),
         (dict(candidates=[1, 3]), "candidates must be ascending .* got list"),
         (dict(learning_rate=math.nan), "learning_rate.*nan"),
     ],

@@ -463,13 +463,13 @@ def test_integers_of_numpy_are_integers():
 @pytest.mark.parametrize("name", ["epochs", "seed", "devices", "nodes"])
 @pytest.mark.parametrize("value", [True, 1.0, np.float64(1), np.bool_(True), -1, "1", None])
 def test_what_is_no_count_is_refused(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be an integer of .*, got "):
+    with pytest.raises(ValueError, match=f"{name} must be an integer .*, got "):
         fit(make(), data(), **dict(epochs=1, seed=0) | {name: value})
 
 
 @pytest.mark.parametrize("name, value", [("epochs", 0), ("seed", 2**32), ("nodes", 0)])
 def test_a_count_out_of_range_is_refused(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be an integer of .*, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer .*, got {value}"):
         fit(make(), data(), **dict(epochs=1, seed=0) | {name: value})
 
 
