@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from jepa_utils.arguments import check_count
 from jepa_utils.data.images import normalize
+from jepa_utils.models.modes import modes_kept
 from jepa_utils.models.vit import ViT
 
 __all__ = ["cached_tokens", "embed", "encode_images", "frozen_tokens", "photo_tokens"]
@@ -28,19 +29,11 @@ _KIND = "tokens of jepa_utils"  # marks the files of `cached_tokens`
 
 @contextmanager
 def evaluating(network: object) -> Iterator[None]:
-    """A context in which a network is in evaluation mode; a plain function is left alone.
-
-    Afterwards each of its modules is in the mode it was in: some may be frozen in one that trains.
-    """
-    modules = list(network.modules()) if isinstance(network, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        if modules:
+    """A context in which a network is in evaluation mode; a plain function is left alone."""
+    with modes_kept(network):
+        if isinstance(network, nn.Module):
             network.eval()
         yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
 
 
 # Cache

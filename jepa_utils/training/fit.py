@@ -10,6 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Number
@@ -27,6 +28,7 @@ from torch.utils.data import DataLoader
 from jepa_utils.arguments import whole
 from jepa_utils.files import write_whole
 from jepa_utils.models.checkpoints import CheckpointError
+from jepa_utils.models.modes import modes_kept
 from jepa_utils.objectives._distributed import alone
 
 __all__ = ["History", "fit"]
@@ -74,13 +76,8 @@ class _Recorder(Callback):
         """Look at the module; the run must go on as if nobody had looked."""
         if self.monitor is None:
             return
-        modes = {part: part.training for part in self.module.modules()}
-        try:
-            with isolate_rng(), torch.no_grad(), alone():
-                seen = self.monitor()
-        finally:
-            for part, training in modes.items():
-                part.training = training
+        with modes_kept(self.module), isolate_rng(), torch.no_grad(), alone():
+            seen = self.monitor()
         if not isinstance(seen, dict):
             raise TypeError(f"monitor must return a dict of numbers, got {type(seen).__name__}")
         # NumPy's numbers and tensors would make a checkpoint that cannot be read again.
@@ -322,6 +319,8 @@ def _settings(module: L.LightningModule, batches: DataLoader | L.LightningDataMo
     found = {}
     if isinstance(batches, DataLoader):
         found |= {f"batches.{name}": getattr(batches, name) for name in ("batch_size", "drop_last")}
+        with suppress(TypeError):  # of an iterable that knows no length
+            found["length of batches"] = len(batches)
     else:
         parts = [*parts, ("batches", batches)]
     for prefix, part in parts:

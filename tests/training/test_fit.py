@@ -34,7 +34,7 @@ from trainings import (
     weights,
 )
 
-from jepa_utils.data.batches import CaptionDataModule, ImageDataModule
+from jepa_utils.data.batches import CaptionDataModule, ImageDataModule, tensor_batches
 from jepa_utils.models.checkpoints import CheckpointError
 from jepa_utils.models.text import TextEncoder
 from jepa_utils.models.vision_language import QueryPredictor
@@ -535,6 +535,14 @@ def test_a_checkpoint_with_other_batches_is_refused(tmp_path, change, words):
     fitted(text_module(), tmp_path / "run.ckpt", spans())
     with pytest.raises(CheckpointError, match=words):
         fitted(text_module(), tmp_path / "run.ckpt", spans(**change))
+
+
+def test_a_checkpoint_with_other_rows_a_step_is_refused(tmp_path):
+    rows = torch.arange(12)
+    loader = lambda size: tensor_batches(rows, rows, batch_size=size)
+    fitted(make(), tmp_path / "run.ckpt", loader(4))
+    with pytest.raises(CheckpointError, match="length of batches 3, now 2"):
+        fitted(make(), tmp_path / "run.ckpt", loader(6))
 
 
 def test_a_moving_averages_settings_are_compared_too(pictures, tmp_path):
