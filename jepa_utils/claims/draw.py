@@ -14,7 +14,6 @@ from jepa_utils.claims.judge import (
     expected_text,
     interval,
     judge,
-    outputs_of,
     read_results,
     verdict_of,
 )
@@ -26,51 +25,97 @@ def verdict_class(verdict: str) -> str:
 
 
 def claim_box(claim: Claim, recorded: Recorded) -> dict[str, str]:
-    """The box of a recorded claim: one text as HTML and as plain text, styled by classes only."""
-    judgement = judge(claim, recorded)
-    smoke = " – smoke run: not a result" if recorded.profile == "smoke" else ""
-    if claim.kind == "check":
-        return _check_line(claim, recorded, judgement.verdict, smoke)
-    reported = "" if claim.reported is None else f"{figure_text(claim.reported)}, "
+    """A claim by itself, as a running notebook shows it."""
+    return claim_rows([(claim, recorded)])
+
+
+def claim_rows(pairs: list[tuple[Claim, Recorded]]) -> dict[str, str]:
+    """Claims recorded together: statements and findings in a table, a line for each check.
+
+    Parameters
+    ----------
+    pairs : list of (Claim, Recorded)
+        At least one.
+
+    Returns
+    -------
+    dict
+        One text as HTML, styled by classes only, and as plain text.
+    """
+    judged = [pair for pair in pairs if pair[0].kind != "check"]
+    checks = [pair for pair in pairs if pair[0].kind == "check"]
+    html = _table([_row(*pair) for pair in judged]) if judged else ""
+    if checks:
+        lines = "".join(_check_line(*pair) for pair in checks)
+        html += f'<ul class="claim-checks">{lines}</ul>'
+    return {"text/html": html, "text/plain": "\n".join(_plain(*pair) for pair in pairs)}
+
+
+DRAWN_ABOVE = {"text/html": "<!-- drawn above -->", "text/plain": "drawn above"}
+HEADS = ("Statement or finding", "Verdict", "The source", "Ours", "Control")
+KINDS = {"statement": "A source's statement", "finding": "Our finding", "check": "Check"}
+
+
+def _row(claim: Claim, recorded: Recorded) -> str:
+    verdict, reason = judge(claim, recorded)
+    ours = recorded.text() + limits_text(recorded) + _smoke(recorded)
+    control = recorded.text_of(recorded.control) if recorded.control else "–"
+    items = "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in _more(claim, recorded).items())
+    link = f'<a href="../book/scoreboard.html#row-{claim.id}">on the scoreboard</a>'
+    details = f"<details><summary>{KINDS[claim.kind]}</summary><dl>{items}</dl>{link}</details>"
+    mark = f'<span class="claim-verdict">{verdict}</span>'
+    why = f'<br><span class="claim-reason">{escape(reason)}</span>' if reason else ""
+    reported = figure_text(claim.reported)
+    cells = (escape(claim.says) + details, mark + why, *map(escape, (reported, ours, control)))
+    tds = "".join(f'<td data-label="{k}">{v}</td>' for k, v in zip(HEADS, cells, strict=True))
+    smoke = " claim-smoke" * (recorded.profile == "smoke")
+    return f'<tr id="claim-{claim.id}" class="{verdict_class(verdict)}{smoke}">{tds}</tr>'
+
+
+def _table(rows: list[str]) -> str:
+    heads = "".join(f'<th scope="col">{head}</th>' for head in HEADS)
+    body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<table class="claim-list">{body}</table>'
+
+
+def _check_line(claim: Claim, recorded: Recorded) -> str:
+    verdict = verdict_of(claim, recorded)
+    value = f"{recorded.text()}, wants {expected_text(claim, recorded)}"
+    return (
+        f'<li id="claim-{claim.id}" class="{verdict_class(verdict)}" title="{escape(claim.why)}">'
+        f'<span class="claim-verdict">{verdict}</span> {escape(claim.says)} '
+        f'<span class="claim-value">{escape(value)}{_smoke(recorded)}</span></li>'
+    )
+
+
+def _more(claim: Claim, recorded: Recorded) -> dict[str, str]:
+    """What stands behind a row's verdict."""
     rows = {
-        "The source": claim.source and reported + claim.source,
-        "Expected": f"{claim.expect.text()}: {claim.why}",
-        "Measured": recorded.text() + limits_text(recorded) + smoke,
-        "Verdict": judgement.reason,
-        "Control": recorded.control and f"{claim.control}: {recorded.text_of(recorded.control)}",
+        "Where": claim.source,
+        "Bound": f"{claim.expect.text()}: {claim.why}",
+        "The control": claim.control,
         "At half the budget": recorded.half and recorded.text_of(recorded.half),
         "Budget": recorded.budget and budget_text(recorded.budget),
         "Chosen by": claim.search,
         "Made with": made_text(claim, recorded),
     }
-    rows = {name: text for name, text in rows.items() if text}
-    items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
-    classes = verdict_class(judgement.verdict) + " claim-smoke" * bool(smoke)
-    html = (
-        f'<div class="claim-box {classes}" id="claim-{claim.id}">'
-        f'<p class="claim-title">{TITLES[claim.kind]} '
-        f'<span class="claim-verdict">{judgement.verdict}</span></p>'
-        f'<p class="claim-says">{escape(claim.says)}</p><dl>{items}</dl></div>'
-    )
-    lines = [f"{TITLES[claim.kind]} [{judgement.verdict}]: {claim.says}"]
-    lines += [f"  {name}: {text}" for name, text in rows.items()]
-    return {"text/html": html, "text/plain": "\n".join(lines)}
+    return {name: text for name, text in rows.items() if text}
 
 
-def _check_line(claim: Claim, recorded: Recorded, verdict: str, smoke: str) -> dict[str, str]:
-    """A check's box, which is a line."""
-    value = f"{recorded.text()}, wants {expected_text(claim, recorded)} ({claim.why})"
-    verdict_mark = f'<span class="claim-verdict">{verdict}</span>'
-    html = (
-        f'<p class="claim-check {verdict_class(verdict)}" id="claim-{claim.id}">'
-        f"<strong>{TITLES['check']}</strong> {escape(claim.says)} {escape(value)} "
-        f"{verdict_mark}{smoke}</p>"
-    )
-    plain = f"{TITLES['check']} [{verdict}]: {claim.says} {value}{smoke}"
-    return {"text/html": html, "text/plain": plain}
+def _plain(claim: Claim, recorded: Recorded) -> str:
+    verdict, reason = judge(claim, recorded)
+    ours = recorded.text() + limits_text(recorded) + _smoke(recorded)
+    if claim.kind == "check":
+        return f"Check [{verdict}]: {claim.says} {ours}, wants {expected_text(claim, recorded)}"
+    rows = {"Verdict": reason, "The source": figure_text(claim.reported), "Ours": ours}
+    control = recorded.control and recorded.text_of(recorded.control)
+    rows |= {"Control": control, **_more(claim, recorded)}
+    lines = [f"{KINDS[claim.kind]} [{verdict}]: {claim.says}"]
+    return "\n".join(lines + [f"  {name}: {text}" for name, text in rows.items() if text])
 
 
-TITLES = {"check": "Check", "statement": "A source's statement", "finding": "Our finding"}
+def _smoke(recorded: Recorded) -> str:
+    return " – smoke run: not a result" if recorded.profile == "smoke" else ""
 
 
 def limits_text(recorded: Recorded) -> str:
@@ -136,30 +181,36 @@ def checks_text(checks: list[Claim], recorded: Mapping[str, Recorded]) -> str:
 
 
 def redraw(notebook: Mapping, claims: Mapping[str, Claim]) -> bool:
-    """Draw a stored notebook's boxes and tables anew from its recorded values and today's claims.
+    """Draw a stored notebook's claims anew from its recorded values and today's `claims.yml`.
 
-    A box is a function of the claim and the recorded value, so rewording a claim or restyling a box
-    needs no new run.
+    What is drawn is a function of the claim and the recorded value, so rewording a claim or another
+    style needs no new run. Claims that one cell recorded are drawn together, where the first was.
 
     Returns
     -------
     bool
         Whether anything was different; `notebook` is changed in place.
     """
-    results = read_results(notebook)
-    recorded = {r.claim: r for r in results.recorded}
+    recorded = {r.claim: r for r in read_results(notebook).recorded}
+    drawings = []
+    for cell in notebook["cells"]:
+        noted = [(output, _note(output)) for output in cell.get("outputs", ())]
+        boxes = [(output, note["claim"]) for output, note in noted if note.get("claim") in claims]
+        pairs = [(claims[id], recorded[id]) for _, id in boxes]
+        drawings += [
+            (output, DRAWN_ABOVE if i else claim_rows(pairs)) for i, (output, _) in enumerate(boxes)
+        ]
+        for output, note in noted:
+            if "table" in note:
+                own = [c for c in claims.values() if c.chapter == note["table"]]
+                drawings.append((output, claims_table_html(own, recorded)))
     changed = False
-    for output in outputs_of(notebook):
-        note = output.get("metadata", {}).get("jepa", {})
-        if note.get("claim") in claims:
-            drawn = claim_box(claims[note["claim"]], recorded[note["claim"]])
-        elif "table" in note:
-            drawn = claims_table_html(
-                [c for c in claims.values() if c.chapter == note["table"]], recorded
-            )
-        else:
-            continue
+    for output, drawn in drawings:
         if dict(output["data"]) != drawn:
             output["data"] = drawn
             changed = True
     return changed
+
+
+def _note(output: Mapping) -> Mapping:
+    return output.get("metadata", {}).get("jepa", {})

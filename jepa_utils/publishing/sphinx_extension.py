@@ -19,6 +19,7 @@ from jepa_utils.claims.declare import VERDICTS, Claim, ClaimError, load_claims
 from jepa_utils.claims.draw import made_text, verdict_class
 from jepa_utils.claims.judge import Recorded, expected_text, read_results, verdict_of
 from jepa_utils.publishing import chapters
+from jepa_utils.publishing.visibility import with_tags
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", add_repository)
     app.connect("builder-inited", guard)
     app.connect("source-read", depend_on_glued)
+    app.connect("source-read", fold_bookkeeping)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -74,6 +76,12 @@ def depend_on_glued(app: Sphinx, docname: str, source: list[str]) -> None:
     for document, _ in chapters.glue_references(source[0]):
         if document:
             app.env.note_dependency(str(chapters.glue_target(document, page, Path(app.srcdir))))
+
+
+def fold_bookkeeping(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Fold the code of figures and records away on the page; the notebook keeps it in sight."""
+    if app.env.doc2path(docname).endswith(".ipynb"):
+        source[0] = with_tags(source[0])
 
 
 class Scoreboard(SphinxDirective):

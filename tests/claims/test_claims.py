@@ -529,35 +529,48 @@ def test_numpy_and_torch_values_are_taken(shown, value):
     assert found.value == pytest.approx(0.9) and found.control == found.values
 
 
-def test_the_box_is_generated_from_the_claim(shown):
+def test_the_row_is_generated_from_the_claim(shown):
     notebook.open_chapter("01_test", "laptop", Source())
     given = dict(control=[0.1, 0.2], half=[0.85, 0.87, 0.86], budget={"ours": [1200, 4800, 2.5]})
     notebook.record("purity", [0.9, 0.92, 0.94], **given)
-    box = shown[1][0]
+    row = shown[1][0]
     words = (
         "A source's statement",
         "Neighbours share a class.",
-        "0.5, Test (2026), section 1",
+        "Test (2026), section 1",
+        "0.5",
         "at least 0.8",
         "a third above the base rate",
         "0.92 ± 0.02 (3 seeds), 95 % limits 0.8863 and 0.9537",
-        "shuffled vectors: 0.15 ± 0.071 (2 seeds)",
+        "shuffled vectors",
+        "0.15 ± 0.071 (2 seeds)",
         "0.86 ± 0.01 (3 seeds)",
         "ours 1,200 steps, 4,800 samples, 2.5 s",
         "this run, profile laptop, data toy (mirror)",
         "reproduced",
     )
     for text in words:
-        assert text in box["text/plain"] and text in box["text/html"].replace("&#x27;", "'")
-    assert (
-        'id="claim-purity"' in box["text/html"]
-        and 'class="claim-box claim-reproduced"' in box["text/html"]
-    )
-    assert "style=" not in box["text/html"]
+        assert text in row["text/plain"] and text in row["text/html"].replace("&#x27;", "'")
+    assert '<tr id="claim-purity" class="claim-reproduced">' in row["text/html"]
+    assert '<a href="../book/scoreboard.html#row-purity">' in row["text/html"]
+    assert "style=" not in row["text/html"]
     notebook.record("same-value", True)
     line = shown[3][0]
-    assert "Check [passes]: The two formulas agree. yes, wants yes" in line["text/plain"]
-    assert 'class="claim-check claim-passes" id="claim-same-value"' in line["text/html"]
+    assert line["text/plain"] == "Check [passes]: The two formulas agree. yes, wants yes"
+    assert '<li id="claim-same-value" class="claim-passes"' in line["text/html"]
+
+
+def test_claims_of_one_cell_are_drawn_together(shown):
+    notebook.open_chapter("01_test", "laptop", Source())
+    notebook.record("same-value", True)
+    notebook.record("purity", [0.9] * 3, control=0.1)
+    kept = stored(shown)
+    assert draw.redraw(kept, declare.load_claims())
+    drawn = [output["data"] for output in kept.cells[0].outputs if "claim" in draw._note(output)]
+    assert drawn[1]["text/plain"] == "drawn above" and len(drawn) == 2
+    html = drawn[0]["text/html"]
+    assert html.index('id="claim-purity"') < html.index('id="claim-same-value"')  # checks below
+    assert not draw.redraw(kept, declare.load_claims())
 
 
 def test_a_box_names_the_record_that_its_number_comes_from_and_only_its_own_data():
@@ -690,6 +703,7 @@ def test_the_table_and_boxes_are_drawn_anew_when_a_claim_is_reworded(shown, tmp_
     notebook.record("same-value", 1)
     notebook.claims_table()
     kept = stored(shown)
+    draw.redraw(kept, declare.load_claims())
     assert not draw.redraw(kept, declare.load_claims())
     path = tmp_path / "book" / "claims.yml"
     path.write_text(
