@@ -287,6 +287,8 @@ def figure_text(value: float | bool | str | None) -> str:
         return "yes" if value else "no"
     if isinstance(value, str) or not math.isfinite(value):
         return str(value)
+    if abs(value) < 1e-15:  # what rounding leaves of differences that cancel
+        return "0"
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.4g}"
 
 
