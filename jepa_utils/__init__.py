@@ -82,6 +82,7 @@ PUBLIC = {
     "experiments.store": ("read_record",),
     "experiments.texts": ("TextRecipe", "text_record"),
     "figures.film": ("show_player",),
+    "figures.play": ("show_play",),
     "figures.source": ("show_source",),
     "figures.style": ("figure_style", "plot_dots", "plot_map", "plot_runs", "show_figure"),
     "models.checkpoints": (

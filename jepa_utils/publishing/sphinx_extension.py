@@ -27,6 +27,7 @@ LOGGER = logging.getLogger(__name__)
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive, the guard and the dependencies on glued numbers."""
     app.add_directive("scoreboard", Scoreboard)
+    app.add_directive("playground", Playground)
     app.connect("config-inited", add_repository)
     app.connect("builder-inited", guard)
     app.connect("source-read", depend_on_glued)
@@ -225,3 +226,22 @@ def _table(name: str, heads: tuple[str, ...], rows: list[tuple]) -> nodes.contai
     return nodes.container(
         "", nodes.table("", group, classes=["claim-table"]), classes=[name, "claim-scroll"]
     )
+
+
+class Playground(SphinxDirective):
+    """``{playground} NAME``: a playground on a page of prose, one of `figures.playgrounds`."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        # here, for they import torch and matplotlib, which no other page needs
+        from jepa_utils.figures import play, playgrounds
+
+        (name,) = self.arguments
+        if name not in playgrounds.PLAYGROUNDS:
+            known = ", ".join(playgrounds.PLAYGROUNDS)
+            raise self.error(f"playground is {name!r}, wants one of {known}")
+        for file in ("play.py", "play.css", "playgrounds/__init__.py", *play.script_files(name)):
+            self.env.note_dependency(str(Path(play.__file__).parent / file))
+        html = play.play_html(name, **playgrounds.PLAYGROUNDS[name]())
+        return [nodes.raw("", html, format="html")]

@@ -302,6 +302,21 @@ def test_film_plays_in_the_published_page_without_a_server(build, scripts):
             assert film.locator(".film-reading").all_inner_texts() != first
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_playground_works_in_the_published_page_without_a_server(build, scripts):
+    with open_browser() as browser:
+        page = browser.new_context(java_script_enabled=scripts).new_page()
+        page.route("http*://**", lambda route: route.abort())
+        page.goto((build.html / "book" / "notation.html").as_uri())
+        play = page.locator("figure.play")
+        play.locator(".play-live" if scripts else ".play-still").wait_for()
+        assert play.locator("img").is_visible() is not scripts
+        if scripts:
+            play.get_by_role("button", name="all at 0").click()
+            value = float(play.locator("dd[data-name=sigreg]").get_attribute("data-value"))
+            assert value == pytest.approx(0.409 * 24, abs=0.01)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # A small site with one defect per page
 
