@@ -61,7 +61,7 @@ def _sigreg() -> dict:
     points = presets["clumps"]
     angle = math.radians(ANGLE)
     shadow = points @ [math.cos(angle), math.sin(angle)]
-    descent = -_gradient(points, SLICES)
+    descent = -_gradient(points, SLICES) - (points - points.mean(axis=0)) / len(points)
     with figure_style():
         fig, (cloud, bars, waves) = plt.subplots(1, 3, figsize=(9, 3.2))
     cloud.quiver(*points.T, *descent.T, width=0.006)
@@ -86,7 +86,7 @@ def _sigreg() -> dict:
             "angle": ANGLE,
             "limit": 3.5,
             "losses": ["sigreg", "vicreg"],
-            "lambda": 0.1,
+            "lambda": 1,
             "lambdas": [0, 0.02, 0.1, 1],
         },
         still=fig,
@@ -102,21 +102,20 @@ def _sigreg() -> dict:
 
 def _hero() -> dict:
     """A cloud that prediction pulls together and SIGReg keeps round, with a slider between them."""
-    count, weight, slices = 240, 0.95, 24
-    ramp = np.linspace(0, 1, count)
-    turn = 4 * math.pi * np.sqrt(ramp)
-    spiral = 2.3 * np.sqrt(ramp)[:, None] * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    spiral += 0.22 * np.random.default_rng(0).normal(size=(count, 2))
+    count, weight, slices = 320, 0.95, 24
+    radius = np.sqrt(-2 * np.log(1 - (np.arange(count) + 0.5) / count))  # of a Gaussian
+    spiral = radius[:, None] * np.stack([np.cos(4 * radius), np.sin(4 * radius)], axis=1)
+    spiral += 0.25 * np.random.default_rng(0).normal(size=(count, 2))
     points = spiral
-    for _ in range(150):  # as the script does it
+    for _ in range(60):  # as the script does it
         pull = points - points.mean(axis=0)
         points = points - 0.25 * ((1 - weight) * pull + weight * _gradient(points, slices))
     shade = np.arange(count) * 32 // count
-    palette = [to_hex(c) for c in colormaps["viridis"](np.linspace(0, 0.95, 32))]
+    palette = [to_hex(c) for c in colormaps["viridis"](np.linspace(0.2, 0.9, 32))]
     with figure_style():
         fig, ax = plt.subplots(figsize=(7, 4.2))
     ax.scatter(*points.T, s=40, c=[palette[s] for s in shade])
-    ax.set(xlim=(-4.5, 4.5), ylim=(-2.7, 2.7), aspect="equal")
+    ax.set(xlim=(-4.4, 4.4), ylim=(-2.6, 2.6), aspect="equal")
     ax.axis("off")
     return dict(
         data={
@@ -129,7 +128,8 @@ def _hero() -> dict:
         still=fig,
         caption="The question of this book in one picture. Prediction alone pulls all embeddings "
         "to one point (λ = 0); SIGReg keeps the cloud round (λ = 1). Move the slider, or touch the "
-        "cloud. Points next to each other on a spiral have like colours.",
+        "cloud. Neighbours on a spiral have like colours; the circles are at one and two standard "
+        "deviations of the Gaussian.",
         alt="A round cloud of points, coloured along the spiral that they started from: SIGReg "
         "keeps it from collapsing to the single point that prediction alone would make of it.",
     )

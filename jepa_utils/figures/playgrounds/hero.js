@@ -2,7 +2,7 @@
 // A cloud between two pulls: prediction draws it together, SIGReg keeps it round. Touch pushes points aside.
 // figure.play, for tests: set({lambda}), which settles the cloud at once, and state().
 play.add("hero", function (root, data, tools) {
-  const LIMIT = 2.7, SLICES = 24, shade = Array.from(data.shade.values);
+  const LIMIT = 2.6, SLICES = 24, shade = Array.from(data.shade.values);
   let points = data.points.lists(), lambda = data.lambda, timer = null;
 
   // Gradient descent on (1 - lambda) * half the summed squared distance from the mean + lambda * SIGReg.
@@ -41,8 +41,8 @@ play.add("hero", function (root, data, tools) {
         pen.line(circle.map((a) => r * Math.cos(a)), circle.map((a) => r * Math.sin(a)), { colour: colours.grid, width: 1, dash: [3, 5] });
       }
       pen.text("1", 1.05, 0.1, { colour: colours.soft });
-      pen.text("2 standard deviations", 2.05, 0.1, { colour: colours.soft });
-      pen.dots(points.map((p) => p[0]), points.map((p) => p[1]), { colour: shade.map((s) => data.palette[s]), size: 4.5 });
+      pen.text("2", 2.05, 0.1, { colour: colours.soft });
+      pen.dots(points.map((p) => p[0]), points.map((p) => p[1]), { colour: shade.map((s) => data.palette[s]), size: cloud.width / 150 });
     },
   });
   cloud.stage.style.cursor = "crosshair";
@@ -61,7 +61,7 @@ play.add("hero", function (root, data, tools) {
   });
 
   const weight = tools.slider({
-    label: "λ: prediction only … SIGReg only", min: 0, max: 1, step: 0.01, value: lambda, text: (v) => v.toFixed(2),
+    label: "λ", min: 0, max: 1, step: 0.01, value: lambda, text: (v) => v.toFixed(2),
     input(v) { lambda = v; settle(); },
   });
   let seed = 1;
