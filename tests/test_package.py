@@ -190,7 +190,7 @@ def test_every_module_is_on_the_api_page():
         r"automodule:: (\S+)", "".join(p.read_text() for p in (ROOT / "book").glob("api*.md"))
     )
     # The build's own; the `jepa` command documents itself.
-    inside = {"bench", "cli", "sphinx_extension", "chapters", "staleness", "probe"}
+    inside = {"bench", "cli", "sphinx_extension", "chapters", "staleness", "probe", "scoreboard"}
     public = [
         m for m, p in modules().items() if p.name != "__init__.py" and "._" not in m
     ]  # a leading "_" is for the room's own use
