@@ -31,6 +31,7 @@ from jepa_utils.claims.judge import (
     verdict_of,
 )
 from jepa_utils.files import write_whole
+from jepa_utils.publishing.seal import seal
 from jepa_utils.publishing.staleness import changes, made_from, package_digests, parse_cells
 
 PARAMETERS = {"profile", "seed"}
@@ -88,6 +89,15 @@ def parameter_problems(notebook, name: str) -> list[str]:
     found += [f"missing {', '.join(missing)}"] * bool(missing)
     wants = "the cell tagged 'parameters' wants exactly profile and seed"
     return [f"{name}: {wants}: {'; '.join(found)}"]
+
+
+def declared_seed(notebook) -> int | None:
+    """The seed that the `parameters` cell declares; None where it is no plain number."""
+    cell = _parameters_cell(notebook)
+    for node in ast.parse(cell.source).body if cell else []:
+        if isinstance(node, ast.Assign) and "seed" in [getattr(t, "id", "") for t in node.targets]:
+            return getattr(node.value, "value", None)
+    return None
 
 
 # --- running
@@ -195,6 +205,7 @@ def run_chapter(
         "data": results.data,
     }
     redraw(notebook, load_claims(root / "book" / "claims.yml"))
+    seal(notebook)
     write_notebook(notebook, output)
     return output
 
@@ -303,6 +314,12 @@ def vacuity_problems(path: Path, root: Path | None = None) -> list[str]:
     elif run["profile"] not in ("laptop", "gpu"):
         problems.append(
             f"{name}: its outputs were made under {run['profile']!r}, wants laptop or gpu"
+        )
+    declared = declared_seed(notebook)
+    if run.get("seed", declared) != declared:
+        problems.append(
+            f"{name}: its outputs were made with seed {run['seed']}, its parameters cell declares "
+            f"{declared}"
         )
     if results.profile != run.get("profile"):
         problems.append(

@@ -3,7 +3,9 @@
 A run stores digests of all that made its outputs: its code cells, the code of every module of the
 package that it loaded, every record and weight file that it read, and the lock. Comments,
 docstrings and layout are aside. Data is not covered: a reader with another copy need not run
-everything again, and each page says which data made it."""
+everything again, and each page says which data made it.
+
+Outputs that are not as their run stored them (`publishing.seal`) are out of date, too."""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from pathlib import Path
 import nbformat
 
 from jepa_utils.publishing.probe import PACKAGE
+from jepa_utils.publishing.seal import seal_problems
 
 # These change no recorded number, and what they draw and judge (boxes, tables, verdicts) is made
 # anew from the recorded values at every build (`claims.draw.redraw`): else every edit to them would
@@ -81,7 +84,7 @@ def changes(notebook, root: Path) -> list[str]:
         f"{PACKAGE}.{n} lies elsewhere" for n, m in made["names"].items() if public.get(n) != m
     ]
     found += [file for file, digest in made["files"].items() if _file_digest(root / file) != digest]
-    return found + _sources_changed(notebook, root)
+    return found + _sources_changed(notebook, root) + seal_problems(notebook)
 
 
 def module_digest(module: str, root: Path) -> str | None:

@@ -24,21 +24,8 @@ from jepa_utils.publishing.chapters import (
     stale_chapters,
     vacuity_problems,
 )
+from jepa_utils.publishing.seal import seal
 from jepa_utils.publishing.staleness import module_digest
-
-
-@pytest.fixture(scope="session")
-def ran(tmp_path_factory) -> Path:
-    """A small book whose chapter was run."""
-    root = tmp_path_factory.mktemp("ran")
-    run_chapter(make_tree(root, *GOOD_CELLS), progress=False, root=root)
-    return root
-
-
-@pytest.fixture
-def book(ran, tmp_path) -> Path:
-    """A copy of it to change."""
-    return shutil.copytree(ran, tmp_path / "book")
 
 
 def chapter_of(book: Path) -> Path:
@@ -204,6 +191,7 @@ def test_a_run_stores_outputs_results_and_metadata(ran):
     assert (
         check_chapter(load_claims(ran / "book" / "claims.yml"), read_results(chapter_of(ran))) == []
     )
+    assert len(notebook.metadata["jepa"]["seal"]["cells"]) == 6
     run = notebook.metadata["jepa"]
     assert (run["profile"], run["seed"], run["data"][0]["name"]) == ("laptop", 0, "toy")
     assert {"torch", "numpy"} <= set(run["packages"]) and run["seconds"] > 0
@@ -336,6 +324,8 @@ def test_progress_bars_widgets_and_local_paths_are_not_stored(tmp_path):
 
 # --- vacuity
 
+GLUED = "application/papermill.record/text/plain"
+
 
 def no_outputs(notebook):
     for cell in notebook.cells:
@@ -389,6 +379,23 @@ VACUOUS = {
         set_cell(5, source="x = 2"),
         "stale: changed since its outputs were made: its code cells",
     ),
+    "doctored glue": (
+        lambda nb: nb.cells[5].outputs[0].data.update({GLUED: "26"}),
+        "the outputs of cell 6, not as the run stored them",
+    ),
+    "doctored print": (
+        lambda nb: nb.cells[7].outputs[-1].update(text="another line\n"),
+        "the outputs of cell 8, not as the run stored them",
+    ),
+    "doctored seed": (
+        lambda nb: nb.metadata["jepa"].update(seed=5),
+        "the notebook's metadata under 'jepa', not as the run stored it",
+    ),
+    "another seed": (
+        lambda nb: nb.metadata["jepa"].update(seed=5),
+        "made with seed 5, its parameters cell declares 0",
+    ),
+    "no seal": (lambda nb: nb.metadata["jepa"].pop("seal"), "its outputs, which no run sealed"),
     "old box": (
         lambda nb: nb.cells[3].outputs[0].data.update({"text/html": "old"}),
         "a claim's box is not as claims.yml has it",
@@ -480,6 +487,19 @@ def test_the_errata_accuse_nobody_on_an_undecided_claim(book, verdict, undecided
     found = chapters.page_problems(book)
     text = f"errata: claim 'purity' is {verdict}: no proof against a source"
     assert found == ([text] if undecided else [])
+
+
+@pytest.mark.parametrize(
+    "doctor, cell",
+    [
+        (lambda nb: nb.cells[5].outputs[0].data.update({GLUED: "26"}), 6),
+        (lambda nb: nb.cells[7].update(outputs=nb.cells[7].outputs[:1]), 8),
+    ],
+)
+def test_doctored_outputs_are_stale(book, doctor, cell):
+    edit(chapter_of(book), doctor)
+    text = f"the outputs of cell {cell}, not as the run stored them"
+    assert stale_chapters(book) == {"01_test": [text]}
 
 
 def test_rewording_a_claim_redraws_its_box_without_a_run(book):
@@ -594,13 +614,13 @@ def test_the_scoreboard_builds_without_warnings_and_pages_follow_the_notebook(si
     errata = book / "_build" / "html" / "book" / "errata.html"
     assert "25</span> words" in errata.read_text()
     assert 'id="claim-purity"' in html and "is <span" in html
+
     # A number glued from a notebook changes on a page that did not.
-    edit(
-        chapter_of(book),
-        lambda nb: (
-            nb.cells[5].outputs[0].data.update({"application/papermill.record/text/plain": "26"})
-        ),
-    )
+    def another_run(notebook):
+        notebook.cells[5].outputs[0].data[GLUED] = "26"
+        seal(notebook)
+
+    edit(chapter_of(book), another_run)
     read_glue_cache.cache_clear()  # MyST-NB's, of this process
     assert site() == 0
     assert "26</span> words" in errata.read_text()
