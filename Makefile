@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
+NO_INSTALL := Installing failed. It needs a network (or an index that pip is set to), once; the same command tries again.
 
 .DEFAULT_GOAL := help
 .PHONY: help book test format verify bench lock clean
@@ -41,8 +42,9 @@ $(READY): requirements.lock pyproject.toml
 	@rm -f $@
 	@echo "Making .venv from requirements.lock (once; a few minutes, mostly downloads) ..."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock || { echo "$(NO_INSTALL)"; exit 1; }
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . || { \
+		echo "$(NO_INSTALL)"; exit 1; }
 	@touch $@
 
 # torch is named by hand because a CPU-only index offers "2.13.0+cpu", which other platforms do not have:

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -21,9 +22,10 @@ import nbformat
 from rich.console import Console
 from rich.table import Table
 
-from jepa_utils.claims.declare import PROFILES, UNDECIDED, Claim, find_root, load_claims
+from jepa_utils.claims.declare import PROFILES, UNDECIDED, Claim, ClaimError, find_root, load_claims
 from jepa_utils.claims.draw import redraw
 from jepa_utils.claims.judge import (
+    ChapterResults,
     check_chapter,
     compare,
     needs_higher_profile,
@@ -31,6 +33,7 @@ from jepa_utils.claims.judge import (
     verdict_of,
 )
 from jepa_utils.files import write_whole
+from jepa_utils.publishing.preflight import ChapterError, change_settings, check_place, no_real_data
 from jepa_utils.publishing.seal import seal
 from jepa_utils.publishing.staleness import changes, made_from, package_digests, parse_cells
 
@@ -46,10 +49,6 @@ PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "gensim")
 PROGRESS = re.compile(r"\r|\d+%\|")  # a progress bar on stderr: noise once the run is over
 
 
-class ChapterError(RuntimeError):
-    """A chapter is unknown, wrongly built, or failed while running."""
-
-
 # --- finding, storing
 
 
@@ -59,11 +58,14 @@ def chapter_names(root: Path | None = None) -> list[str]:
 
 
 def chapter_path(name: str | Path, root: Path | None = None) -> Path:
-    """A chapter's notebook, by its path, its name, or as much of the name as tells it apart."""
+    """A chapter's notebook, by its path, its name, its number, or the beginning of its name."""
     root = root or find_root()
     names = chapter_names(root)
     stem = Path(name).name.removesuffix(".ipynb")
     found = [n for n in names if n == stem] or [n for n in names if stem and n.startswith(stem)]
+    if stem.isdecimal():
+        number = re.compile(rf"0*{int(stem)}(?!\d)")
+        found = [n for n in names if number.match(n)]
     if len(found) != 1:
         raise ChapterError(
             f"chapter is {str(name)!r}, wants one of: {', '.join(names) or 'no notebooks there'}"
@@ -106,15 +108,18 @@ def declared_seed(notebook) -> int | None:
 def run_chapter(
     name: str | Path,
     profile: str = "laptop",
-    seed: int = 0,
+    seed: int | None = None,
     output: Path | None = None,
     progress: bool = True,
     root: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    allow_sample: bool = False,
 ) -> Path:
     """Execute a chapter and store its outputs.
 
     The stored notebook is replaced in one step after a complete run; a failing or interrupted one
-    leaves it as it was.
+    leaves it as it was. ``notebooks/`` holds only runs under ``laptop`` or ``gpu``, on real data,
+    with the seed and settings that the chapter declares.
 
     Parameters
     ----------
@@ -122,14 +127,18 @@ def run_chapter(
         The chapter.
     profile : str
         ``smoke``, ``laptop`` or ``gpu``.
-    seed : int
-        The chapter's `seed`.
+    seed : int, optional
+        The chapter's `seed`; by default the one that its parameters cell declares.
     output : Path, optional
         Where to store the executed notebook; by default in place.
     progress : bool
         Show a bar over the cells.
     root : Path, optional
         The book's root.
+    settings : mapping, optional
+        Other values of the chapter's settings, as text, by name.
+    allow_sample : bool
+        Run on built-in samples where real data is not there; ``smoke`` always may.
 
     Returns
     -------
@@ -139,7 +148,8 @@ def run_chapter(
     Raises
     ------
     ChapterError
-        Unknown chapter, profile or parameter; a failing cell, with its number and traceback.
+        Unknown chapter, profile, parameter or setting; real data that is not there; a place that
+        may not or cannot be written; a failing cell, with its number and traceback.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -154,20 +164,37 @@ def run_chapter(
     notebook = nbformat.reads(before.decode("utf-8"), as_version=4)
     if problems := parameter_problems(notebook, path.stem):
         raise ChapterError(problems[0])
+    declared = declared_seed(notebook)
+    if type(declared) is not int:
+        raise ChapterError(f"{path.stem}: the cell tagged 'parameters' wants seed = a whole number")
+    seed, allow_sample = declared if seed is None else seed, allow_sample or profile == "smoke"
+    whys = ["a smoke run"] * (profile == "smoke")
+    whys += ["a run on built-in samples"] * (allow_sample and profile != "smoke")
+    whys += [f"a run with seed {seed} instead of {declared}"] * (seed != declared)
+    whys += ["a run with other settings"] * bool(settings)
+    check_place(path, output, root, whys, allow_sample)
     notebook.metadata["kernelspec"] = KERNEL
+    ready = _prepared(notebook, profile, seed, root, allow_sample)
+    changed = change_settings(ready, settings) if settings else {}
     start = time.perf_counter()
     try:
         # A notebook instead of a path, for papermill fills braces in paths; no output path: nothing
         # is half written.
         with mock.patch.dict(os.environ, ONE_THREAD if profile == "smoke" else {}):
             executed = papermill.execute_notebook(
-                _prepared(notebook, profile, seed, root),
+                ready,
                 None,
                 cwd=path.parent,
                 progress_bar=progress,
                 kernel_manager_class=_own_kernel(),
             )
     except PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from None
+        if error.ename in ("SampleDataWarning", "DataUnavailableError"):
+            raise ChapterError(
+                no_real_data(path.stem, error.cell_index + 1, error.evalue)
+            ) from None
         trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
         raise ChapterError(
             f"{path.stem}: cell {error.cell_index + 1} failed\n{trace or error.evalue}"
@@ -185,6 +212,12 @@ def run_chapter(
     if results.profile != profile:
         raise ChapterError(
             f"{path.stem}: run as {profile}, but its set-up cell opened it as {results.profile}"
+        )
+    sampled = [item["name"] for item in results.data if item["origin"] == "sample"]
+    if sampled and not allow_sample:
+        raise ChapterError(
+            f"{path.stem}: it loaded the built-in sample of {', '.join(sampled)}; its outputs are "
+            "not stored"
         )
     made = made_from(notebook, reached, root)
     if edited := sorted(m for m, digest in made["modules"].items() if code.get(m) != digest):
@@ -204,10 +237,45 @@ def run_chapter(
         "packages": _versions(),
         "data": results.data,
     }
+    if changed:
+        notebook.metadata["jepa"]["settings"] = changed
     redraw(notebook, load_claims(root / "book" / "claims.yml"))
     seal(notebook)
-    write_notebook(notebook, output)
+    try:
+        write_notebook(notebook, output)
+    except OSError as error:
+        kept = Path(tempfile.mkdtemp(prefix="jepa-")) / path.name
+        write_notebook(notebook, kept)
+        raise ChapterError(
+            f"{path.stem}: {output} cannot be written: {error.strerror}; the run's outputs are "
+            f"kept in {kept}"
+        ) from None
     return output
+
+
+def stored_results(path: Path) -> ChapterResults | None:
+    """What a chapter's stored run recorded; None if it was not run, or by another version."""
+    try:
+        results = read_results(path)
+    except ClaimError:
+        return None
+    return results if results.profile else None
+
+
+def what_moved(before: ChapterResults, stored: Path, root: Path) -> list[str]:
+    """Which verdicts and glued numbers of a new run differ from those before; empty if none does.
+
+    Parameters
+    ----------
+    before : ChapterResults
+        What the run before recorded.
+    stored : Path
+        The new run.
+    root : Path
+        The book's root.
+    """
+    new = read_results(stored, before.chapter)
+    return compare(load_claims(root / "book" / "claims.yml"), before, new)
 
 
 def _own_kernel() -> type:
@@ -227,11 +295,16 @@ def _parameters_cell(notebook):
     return next(tagged, None)
 
 
-def _prepared(notebook, profile: str, seed: int, root: Path):
-    """A copy to be run: its parameters set, and watched for what it reaches."""
+def _prepared(notebook, profile: str, seed: int, root: Path, allow_sample: bool):
+    """A copy to be run: its parameters set, and watched for what it reaches.
+
+    Where samples are not allowed, the run stops at the load that falls back to one.
+    """
     ready, probe = copy.deepcopy(notebook), f"__import__('{PROBE}', fromlist=['_'])"
     cell = _parameters_cell(ready)
     cell.source += f"\nprofile, seed = {profile!r}, {seed!r}\n{probe}.watch({str(root)!r})"
+    if not allow_sample:
+        cell.source += f"\n{probe}.refuse_samples()"
     ready.cells.append(nbformat.v4.new_code_cell(f"{probe}.report()"))
     return ready
 

@@ -25,8 +25,10 @@ app.add_typer(data_app, name="data")
 
 
 @contextmanager
-def _clear_errors(*errors: type[Exception]) -> Iterator[None]:
-    """Turn errors that a user can mend into one message; others keep their traceback."""
+def _clear_errors(*errors: type[Exception], stopped: str = "stopped") -> Iterator[None]:
+    """Turn errors that a user can mend into one message; others keep their traceback.
+
+    So is Ctrl-C, of which `stopped` says what it leaves behind."""
     from jepa_utils.claims.declare import ClaimError
     from jepa_utils.publishing.chapters import ChapterError
 
@@ -35,6 +37,9 @@ def _clear_errors(*errors: type[Exception]) -> Iterator[None]:
     except (ChapterError, ClaimError, *errors) as error:
         typer.echo(f"jepa: {error}", err=True)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo(f"\njepa: {stopped}", err=True)
+        raise typer.Exit(130) from None
 
 
 def _print_table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
@@ -98,19 +103,76 @@ def data_check(
 
 @app.command()
 def run(
-    chapter: Annotated[str, typer.Argument(help="Name, or its beginning, such as 01.")],
+    chapter: Annotated[str, typer.Argument(help="Its number or name, such as 3 or 03_toy.")],
     profile: Annotated[str, typer.Option(help="smoke, laptop or gpu.")] = "laptop",
-    seed: Annotated[int, typer.Option(help="The chapter's seed.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Another seed than the chapter's; wants --output.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another setting, such as weight=0.1; wants --output."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to store the run, instead of in notebooks/.")
+    ] = None,
+    allow_sample: Annotated[
+        bool,
+        typer.Option("--allow-sample", help="Run though real data is not there; wants --output."),
+    ] = False,
 ) -> None:
     """Run one chapter and store its outputs; a smoke run, which is no result, in _build/smoke."""
     from jepa_utils.publishing import chapters
 
-    with _clear_errors():
+    with _clear_errors(stopped=STOPPED):
         root = chapters.find_root()
         path = chapters.chapter_path(chapter, root)
-        output = root / "_build" / "smoke" / path.name if profile == "smoke" else None
-        stored = chapters.run_chapter(path, profile, seed, output, root=root)
-        typer.echo(f"stored in {stored.relative_to(root)}")
+        if profile == "smoke" and output is None:
+            output = root / "_build" / "smoke" / path.name
+        _run(path, root, profile, seed, output, _settings(settings), allow_sample)
+
+
+STOPPED = "stopped; nothing was stored, and what was stored before is as it was"
+
+
+def _settings(given: list[str] | None) -> dict[str, str]:
+    """Settings as they stand on the command line, NAME=VALUE each."""
+    from jepa_utils.publishing.chapters import ChapterError
+
+    pairs = [text.partition("=") for text in given or ()]
+    if wrong := ["".join(pair) for pair in pairs if not (pair[0] and pair[1])]:
+        raise ChapterError(f"--set wants NAME=VALUE, such as weight=0.1, got {', '.join(wrong)}")
+    return {name.strip(): value for name, _, value in pairs}
+
+
+def _run(
+    path: Path,
+    root: Path,
+    profile: str = "laptop",
+    seed: int | None = None,
+    output: Path | None = None,
+    settings: dict[str, str] | None = None,
+    allow_sample: bool = False,
+) -> None:
+    """Run a chapter; say where it is stored, what moved, and how to take it back."""
+    from jepa_utils.publishing import chapters
+
+    before = chapters.stored_results(path)
+    options = dict(settings=settings or {}, allow_sample=allow_sample)
+    stored = chapters.run_chapter(path, profile, seed, output, root=root, **options)
+    inside = stored.resolve().is_relative_to(root)
+    typer.echo(f"stored in {stored.resolve().relative_to(root) if inside else stored}")
+    if profile == "smoke":
+        return
+    if before is None:
+        typer.echo("there was no run before, to compare it with")
+    else:
+        moved = chapters.what_moved(before, stored, root)
+        for line in moved:
+            typer.echo(f"  moved: {line}")
+        if not moved:
+            typer.echo("no verdict is another, and no glued number moved beyond its tolerance")
+        if output is None:
+            typer.echo(f"to take it back: git checkout -- {path.relative_to(root)}")
 
 
 @app.command()
@@ -133,7 +195,7 @@ def verify(
     """Run chapters again under the laptop profile and check every claim, stored and run again."""
     from jepa_utils.publishing import chapters
 
-    with _clear_errors():
+    with _clear_errors(stopped=STOPPED):
         problems = chapters.verify(names, jobs)
     typer.echo(f"{len(problems)} problems" if problems else "every claim is as declared")
     raise typer.Exit(int(bool(problems)))
@@ -180,7 +242,8 @@ def train(
     from jepa_utils.models.checkpoints import CheckpointError
     from jepa_utils.publishing import chapters
 
-    with _clear_errors(ValueError, RecordError, CheckpointError, FloatingPointError):
+    errors = (ValueError, RecordError, CheckpointError, FloatingPointError)
+    with _clear_errors(*errors, stopped="stopped; the same command goes on from the last epoch"):
         chosen = _seeds(seeds)
         options = dict(recipe=recipe, seeds=chosen, devices=devices, nodes=nodes, say=typer.echo)
         run_experiments(experiments, chapters.find_root(), **options)
@@ -198,7 +261,7 @@ def book(
     """Run stale chapters, build the HTML with warnings as errors, and say where the page is."""
     from jepa_utils.publishing import chapters
 
-    with _clear_errors():
+    with _clear_errors(stopped="stopped; what was stored before is as it was"):
         root = chapters.find_root()
         names = chapters.stale_chapters(root)
         if names and not run:
@@ -207,7 +270,7 @@ def book(
             typer.echo(
                 f"running {name}, stale chapter {number} of {len(names)}: {', '.join(changed)}"
             )
-            chapters.run_chapter(name, root=root)
+            _run(chapters.chapter_path(name, root), root)
         for name in chapters.redraw_chapters(root):
             typer.echo(f"{name}: claim boxes drawn anew")
         if status := build_html(root):

@@ -141,7 +141,7 @@ def _lock_digest(root: Path) -> str:
 def _cells_digest(notebook) -> str:
     parts = []
     for source in code_cells(notebook):
-        code, magics = _split_magics(source)
+        code, magics = split_magics(source)
         try:
             parts.append(f"{_dump(ast.parse(code), keep_strings=True)} {magics}")
         except SyntaxError:  # magics inside an expression: the text stands for itself
@@ -193,13 +193,13 @@ def parse_cells(notebook) -> ast.Module:
     tree = ast.Module(body=[], type_ignores=[])
     for source in code_cells(notebook):
         try:
-            tree.body += ast.parse(_split_magics(source)[0]).body
+            tree.body += ast.parse(split_magics(source)[0]).body
         except SyntaxError:
             continue
     return tree
 
 
-def _split_magics(source: str) -> tuple[str, str]:
+def split_magics(source: str) -> tuple[str, str]:
     """Part a cell's Python from its IPython lines (``%magic``, ``!shell``, ``%%cell magic``)."""
     if source.lstrip().startswith("%%"):
         return "", source

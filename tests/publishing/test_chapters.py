@@ -232,7 +232,14 @@ def test_unknown_names_are_refused_and_beginnings_understood(book):
         run_chapter("07", root=book)
     with pytest.raises(ChapterError, match="profile is 'big'"):
         run_chapter("01", "big", root=book)
-    assert chapters.chapter_path("01", book) == chapter_of(book)
+    for name in ("1", "01", "01_", "01_test", "01_test.ipynb", chapter_of(book)):
+        assert chapters.chapter_path(name, book) == chapter_of(book)
+    shutil.copy(chapter_of(book), book / "notebooks" / "10_other.ipynb")
+    assert chapters.chapter_path("1", book) == chapter_of(book)
+    assert chapters.chapter_path("10", book).stem == "10_other"
+    for name in ("0", "001x", "2", ""):
+        with pytest.raises(ChapterError, match=f"chapter is '{name}', wants one of: 01_test, 10_"):
+            chapters.chapter_path(name, book)
 
 
 def test_a_failing_cell_is_named_and_the_notebook_left_as_it_was(tmp_path):

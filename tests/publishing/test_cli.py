@@ -1,9 +1,11 @@
 """The jepa command: it calls the right thing, says what is wrong, and its exit status tells."""
 
 import hashlib
+import shutil
 import subprocess
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 from datasets import Dataset
 from synthetic import GOOD_CELLS, make_tree
@@ -30,8 +32,8 @@ def runs(monkeypatch):
     """The chapters that were to be run."""
     calls = []
 
-    def run_chapter(name, profile="laptop", seed=0, output=None, progress=True, root=None):
-        calls.append((chapters.chapter_path(name, root).stem, profile, seed))
+    def run_chapter(name, profile="laptop", seed=None, output=None, root=None, **options):
+        calls.append((chapters.chapter_path(name, root).stem, profile, seed, options))
         return output or chapters.chapter_path(name, root)
 
     monkeypatch.setattr(chapters, "run_chapter", run_chapter)
@@ -56,9 +58,13 @@ def jepa(*arguments):
     return CliRunner().invoke(cli.app, arguments)
 
 
+NOTHING = {"settings": {}, "allow_sample": False}
+
+
 def test_book_runs_stale_chapters_builds_and_says_where_the_page_is(book, runs, builds):
     result = jepa("book")
-    assert result.exit_code == 0 and runs == [("01_test", "laptop", 0)] and builds == [book]
+    assert result.exit_code == 0 and builds == [book]
+    assert runs == [("01_test", "laptop", None, NOTHING)]
     assert (
         "_build/html/index.html" in result.output
         and (book / "_build/html/index.html").as_uri() in result.output
@@ -92,13 +98,86 @@ def test_book_fails_when_the_build_fails(book, runs, monkeypatch):
 def test_run_passes_profile_and_seed_and_keeps_smoke_apart(book, runs):
     assert (
         "stored in notebooks/01_test.ipynb"
-        in jepa("run", "01", "--profile", "gpu", "--seed", "3").output
+        in jepa("run", "1", "--profile", "gpu", "--seed", "3").output
     )
     assert (
         "stored in _build/smoke/01_test.ipynb"
         in jepa("run", "01_test", "--profile", "smoke").output
     )
-    assert runs == [("01_test", "gpu", 3), ("01_test", "smoke", 0)]
+    assert runs == [("01_test", "gpu", 3, NOTHING), ("01_test", "smoke", None, NOTHING)]
+
+
+def test_run_passes_settings_place_and_leave_to_use_samples(book, runs, tmp_path_factory):
+    place = tmp_path_factory.mktemp("mine") / "mine.ipynb"
+    shutil.copy(book / "notebooks" / "01_test.ipynb", place)
+    arguments = ("--set", "weight=0.1", "--set", "name=a=b", "--allow-sample", "--output", place)
+    result = jepa("run", "01", *map(str, arguments))
+    assert result.exit_code == 0 and f"stored in {place}\n" in result.output
+    settings = {"weight": "0.1", "name": "a=b"}
+    assert runs == [("01_test", "laptop", None, {"settings": settings, "allow_sample": True})]
+
+
+@pytest.mark.parametrize("wrong", ["weight", "=3"])
+def test_a_setting_without_name_or_value_is_refused(book, runs, wrong):
+    result = jepa("run", "01", "--set", wrong)
+    assert result.exit_code == 1 and runs == []
+    assert f"--set wants NAME=VALUE, such as weight=0.1, got {wrong}\n" in result.output
+
+
+def test_a_run_says_what_moved_and_how_to_take_it_back(ran, tmp_path, monkeypatch):
+    root = shutil.copytree(ran, tmp_path / "book")
+    path = root / "notebooks" / "01_test.ipynb"
+    monkeypatch.chdir(root)
+
+    def run_chapter(name, *_, output=None, **__):
+        """Stores other values of two claims and two glued numbers."""
+        values = {"purity": [0.6, 0.6, 0.6], "same-value": [True]}
+        glued = {"count": 100, "seconds": 99}
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            for shown in cell.get("outputs", ()):
+                note = shown.get("metadata", {}).get("jepa", {})
+                if note.get("claim") in values:
+                    note["values"] = values[note["claim"]]
+                if note.get("glue") in glued:
+                    note["value"] = glued[note["glue"]]
+        chapters.write_notebook(notebook, path)
+        return path
+
+    monkeypatch.setattr(chapters, "run_chapter", run_chapter)
+    lines = jepa("run", "1").output.splitlines()
+    assert lines == [
+        "stored in notebooks/01_test.ipynb",
+        "  moved: 01_test: claim 'purity' is reproduced as stored, direction only when run again",
+        "  moved: 01_test: number 'count' is 25 as stored, 100 when run again (tolerance 25 %)",
+        "to take it back: git checkout -- notebooks/01_test.ipynb",
+    ]
+    assert "no verdict is another, and no glued number moved" in jepa("run", "1").output
+
+
+def test_the_first_run_has_nothing_to_be_compared_with(book, runs):
+    assert jepa("run", "1").output.splitlines() == [
+        "stored in notebooks/01_test.ipynb",
+        "there was no run before, to compare it with",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command, target, line",
+    [
+        (("run", "1"), "run_chapter", "stopped; nothing was stored, and what was stored before is"),
+        (("verify",), "verify", "stopped; nothing was stored, and what was stored before is"),
+        (("book",), "run_chapter", "stopped; what was stored before is as it was"),
+    ],
+)
+def test_ctrl_c_is_one_clear_line(book, monkeypatch, command, target, line):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chapters, target, interrupt)
+    result = jepa(*command)
+    assert result.exit_code == 130 and f"\njepa: {line}" in result.output
+    assert "Traceback" not in result.output
 
 
 def test_run_names_the_chapters_when_it_is_given_another(book):

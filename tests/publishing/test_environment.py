@@ -136,6 +136,15 @@ def test_make_installs_the_lock_then_the_package_once(checkout):
     assert package[-1] == "." and "-r" not in package
 
 
+@pytest.mark.parametrize("step", ["requirements.lock", "no-deps"])
+def test_an_install_that_fails_says_that_it_needs_a_network(checkout, step):
+    (checkout / "fail").write_text(step)
+    done = make(checkout, "book")
+    assert done.returncode != 0 and not (checkout / ".venv" / ".installed").exists()
+    line = "Installing failed. It needs a network (or an index that pip is set to), once; the same command tries again."
+    assert done.stdout.splitlines()[-1] == line
+
+
 def test_an_install_that_failed_is_done_again(checkout):
     (checkout / "fail").write_text("no-deps")
     assert make(checkout, ".venv/.installed").returncode != 0
