@@ -73,6 +73,7 @@ GOOD_CELLS = (
     'record("purity", [0.9, 0.92, 0.94], control=[0.2, 0.3, 0.25])',
     'record("same-value", True)',
     'glue("count", 25)\nglue("seconds", 1.5, rtol=None)\nglue("name", "romeo")',
-    "# Numbers\n\nThe count is {glue:text}`count:d`, purity {glue:text}`purity:.2f`.",
+    "# Numbers\n\nThe count is {glue:text}`count:d`, purity {glue:text}`purity:.2f`, "
+    "after {glue:text}`seconds:.1f` s with {glue:text}`name`.",
     "claims_table()\nprint('a line')",
 )

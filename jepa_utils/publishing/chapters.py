@@ -33,6 +33,7 @@ from jepa_utils.claims.judge import (
     verdict_of,
 )
 from jepa_utils.files import write_whole
+from jepa_utils.publishing.numbers import number_problems, page_number_problems
 from jepa_utils.publishing.preflight import ChapterError, change_settings, check_place, no_real_data
 from jepa_utils.publishing.seal import seal
 from jepa_utils.publishing.staleness import changes, made_from, package_digests, parse_cells
@@ -176,7 +177,7 @@ def run_chapter(
     notebook.metadata["kernelspec"] = KERNEL
     ready = _prepared(notebook, profile, seed, root, allow_sample)
     changed = change_settings(ready, settings) if settings else {}
-    start = time.perf_counter()
+    start, log = time.perf_counter(), tempfile.TemporaryFile("w+", errors="replace")
     try:
         # A notebook instead of a path, for papermill fills braces in paths; no output path: nothing
         # is half written.
@@ -186,7 +187,7 @@ def run_chapter(
                 None,
                 cwd=path.parent,
                 progress_bar=progress,
-                kernel_manager_class=_own_kernel(),
+                kernel_manager_class=_own_kernel(log),
             )
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
@@ -200,7 +201,11 @@ def run_chapter(
             f"{path.stem}: cell {error.cell_index + 1} failed\n{trace or error.evalue}"
         ) from None
     except DeadKernelError:
-        raise ChapterError(f"{path.stem}: the kernel died, most often for lack of memory") from None
+        log.seek(0)
+        said = log.read().strip()[:2000]
+        raise ChapterError(
+            f"{path.stem}: the kernel died, most often for lack of memory\n{said}".rstrip()
+        ) from None
     seconds = time.perf_counter() - start
     if path.read_bytes() != before:
         raise ChapterError(
@@ -278,14 +283,21 @@ def what_moved(before: ChapterResults, stored: Path, root: Path) -> list[str]:
     return compare(load_claims(root / "book" / "claims.yml"), before, new)
 
 
-def _own_kernel() -> type:
-    """Kernels of the interpreter that runs this, whatever else is registered as python3."""
+def _own_kernel(log) -> type:
+    """Kernels of the interpreter that runs this, whatever else is registered as python3.
+
+    What they say of themselves, such as a traceback at Ctrl-C, goes to `log`: cells' own errors are
+    in their outputs.
+    """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
 
     class OwnKernel(AsyncKernelManager):
         def _kernel_spec_manager_default(self) -> KernelSpecManager:
             return KernelSpecManager(kernel_dirs=[])  # none but the native one
+
+        async def _async_launch_kernel(self, kernel_cmd: list[str], **options) -> None:
+            await super()._async_launch_kernel(kernel_cmd, **options | {"stderr": log})
 
     return OwnKernel
 
@@ -416,8 +428,12 @@ def vacuity_problems(path: Path, root: Path | None = None) -> list[str]:
         for key, n in Counter(results.keys).items()
         if n > 1
     ]
-    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    return problems + _glue_problems(text, path, root)
+    problems += number_problems(notebook, name, load_claims(root / "book" / "claims.yml"))
+    return problems + _glue_problems(_prose(notebook), path, root)
+
+
+def _prose(notebook) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 def _recorded_in_source(code: ast.AST) -> list[str]:
@@ -429,21 +445,47 @@ def _recorded_in_source(code: ast.AST) -> list[str]:
 
 
 def page_problems(root: Path | None = None) -> list[str]:
-    """Glue references in the prose pages to keys that no chapter records, and weak accusations.
+    """What is wrong with the prose of the book as a whole, the chapters' own faults aside.
 
-    The errata hold against a source only what is decided: no claim that is inconclusive, not
-    attempted, or depends on the budget.
+    Glue references of pages to keys that no chapter records, keys that nothing refers to (where
+    one did, a number was perhaps typed in its place), typed numbers, and weak accusations: the
+    errata hold against a source only what is decided, no claim that is inconclusive, not attempted,
+    or depends on the budget.
     """
     root = root or find_root()
     texts = {page: page.read_text(encoding="utf-8") for page in (root / "book").rglob("*.md")}
     problems = [p for page in sorted(texts) for p in _glue_problems(texts[page], page, root)]
     claims = load_claims(root / "book" / "claims.yml")
+    for page in sorted(texts):
+        problems += page_number_problems(page, claims)
+    problems += _unused_keys(texts, root)
     for _, key in glue_references(texts.get(root / "book" / "errata.md", "")):
         if key in claims and claims[key].verdict in UNDECIDED:
             problems.append(
                 f"errata: claim {key!r} is {claims[key].verdict}: no proof against a source"
             )
     return problems
+
+
+def _unused_keys(pages: Mapping[Path, str], root: Path) -> list[str]:
+    """Glued values, claims aside, to which no prose of the book refers."""
+    texts, glued = dict(pages), []
+    for name in chapter_names(root):
+        path = chapter_path(name, root)
+        notebook = nbformat.read(path, as_version=4)
+        texts[path] = _prose(notebook)
+        glued += [(path, key) for key in read_results(notebook, name).glued]
+    used = {
+        (glue_target(document, page, root) if document else page, key)
+        for page, text in texts.items()
+        for document, key in glue_references(text)
+    }
+    return [
+        f"{path.stem}: glue key {key!r} is recorded, and no prose refers to it: is a number typed "
+        "there? Refer to it, or do not glue it"
+        for path, key in glued
+        if (path, key) not in used
+    ]
 
 
 def glue_references(text: str) -> list[tuple[str, str]]:

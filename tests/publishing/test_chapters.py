@@ -139,7 +139,7 @@ def test_an_edit_makes_stale_what_used_it_and_says_so(used, tmp_path, path, old,
         (SIGREG, "# Numbers per plane", "# A comment"),
         (SIGREG, "def _check_grid(knots: int,", "def _check_grid(  knots: int,"),
         ("jepa_utils/publishing/cli.py", "import sys", "import sys as sys"),
-        ("jepa_utils/claims/draw.py", "claim-says", "claim-said"),
+        ("jepa_utils/claims/draw.py", "claim-list", "claim-lists"),
         ("jepa_utils/objectives/vicreg.py", "from torch import Tensor, nn", "from torch import Tensor, nn, fx"),
         ("jepa_utils/__init__.py", '"recall_at_k"', '"recall"'),
         ("requirements.lock", "# comment", "# another comment\n"),
@@ -382,6 +382,10 @@ VACUOUS = {
         set_cell(6, source="{glue}`09_none.ipynb::count`"),
         "names no chapter: 09_none.ipynb",
     ),
+    "typed number": (
+        set_cell(6, source="It is 0.123, and {glue:text}`count:d`."),
+        "01_test: cell 7: the number 0.123 is typed: make it a {glue} reference, cite its source",
+    ),
     "stale": (
         set_cell(5, source="x = 2"),
         "stale: changed since its outputs were made: its code cells",
@@ -470,12 +474,23 @@ def test_glue_references_of_prose_pages_are_checked(book):
         """)
     )
     assert chapters.page_problems(book) == []
+    replace(chapter_of(book), "{glue:text}`count:d`", "25")
+    replace(page, "::count`", "::name`")
+    (unused,) = chapters.page_problems(book)
+    assert "01_test: glue key 'count' is recorded, and no prose refers to it" in unused
+    replace(page, "::name`", "::count`")
     replace(page, "::purity", "::impurity")
     replace(page, "{glue} name", "{glue} names")
     found = [problem.split(": ")[1] for problem in chapters.page_problems(book)]
     assert found == ["stale glue key 'impurity'", "stale glue key 'names'"]
     page.write_text("{glue}`count`")
     assert "names no chapter: this page" in chapters.page_problems(book)[0]
+
+
+def test_typed_numbers_on_pages_are_found(book):
+    (book / "book" / "intro.md").write_text("It is 0.5 in the source, and 93 % here.\n")
+    (problem,) = chapters.page_problems(book)
+    assert problem.startswith("intro: the number 93 % is typed")
 
 
 @pytest.mark.parametrize(
@@ -587,7 +602,8 @@ def site(book):
         "# Test\n\n```{scoreboard}\n```\n\n```{toctree}\nnotebooks/01_test\nbook/errata\n```\n"
     )
     (book / "book" / "errata.md").write_text(
-        "# Errata\n\n{glue:text}`../notebooks/01_test.ipynb::count:d` words\n"
+        "# Errata\n\n{glue:text}`../notebooks/01_test.ipynb::count:d` words, and 1.06.\n"
+        "<!-- typed: 1.06, by theory -->\n"
     )
 
     def build() -> int:
@@ -619,7 +635,7 @@ def test_the_scoreboard_builds_without_warnings_and_pages_follow_the_notebook(si
     ):
         assert text in page
     errata = book / "_build" / "html" / "book" / "errata.html"
-    assert "25</span> words" in errata.read_text()
+    assert "25</span> words, and 1.06." in errata.read_text()
     assert 'id="claim-purity"' in html and "is <span" in html
 
     # A number glued from a notebook changes on a page that did not.
