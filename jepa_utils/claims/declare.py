@@ -267,11 +267,11 @@ def _in_words(error: ValidationError) -> str:
     found = []
     for part in error.errors():
         key, kind = ".".join(map(str, part["loc"])), part["type"]
-        model = Expect if key.startswith("expect.") else Claim
+        known = ", ".join(sorted((Expect if "expect." in key else Claim).model_fields))
         if kind == "extra_forbidden":
-            found.append(f"unknown key {key}; known are {', '.join(sorted(model.model_fields))}")
+            found.append(f"unknown key {key}; known are {known}")
         elif kind == "missing":
-            found.append(f"missing key {key}")
+            found.append(f"missing key {key}; known are {known}")
         elif kind == "value_error":
             found.append(f"{key or 'row'}: {part['msg'].removeprefix('Value error, ')}")
         else:

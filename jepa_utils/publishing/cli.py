@@ -176,6 +176,38 @@ def _run(
 
 
 @app.command()
+def new(name: Annotated[str, typer.Argument(help="Number and name, such as 07_name.")]) -> None:
+    """Write a chapter to begin with, which runs and keeps every rule."""
+    from jepa_utils.publishing import chapters
+    from jepa_utils.publishing.skeleton import new_chapter
+
+    with _clear_errors():
+        root = chapters.find_root()
+        path = new_chapter(name, root)
+    typer.echo(f"written: {path.relative_to(root)}, with rows in book/claims.yml and _toc.yml")
+    typer.echo(f"next: 'jepa run {name}', then 'jepa check {name}'")
+
+
+@app.command()
+def check(
+    names: Annotated[list[str] | None, typer.Argument(help="Chapters; by default all.")] = None,
+) -> None:
+    """List every rule that a chapter breaks, and how to mend it; runs nothing."""
+    from jepa_utils.publishing import chapters, rules
+
+    with _clear_errors():
+        root, broken = chapters.find_root(), 0
+        for name in names or chapters.chapter_names(root):
+            problems = rules.check_chapter(name, root)
+            broken += len(problems)
+            count = f"{len(problems) or 'no'} problem{'s' * (len(problems) != 1)}"
+            typer.echo(f"{chapters.chapter_path(name, root).stem}: {count}")
+            for problem in problems:
+                typer.echo(f"  {problem}")
+    raise typer.Exit(int(bool(broken)))
+
+
+@app.command()
 def stale() -> None:
     """List the chapters whose outputs are out of date, and what changed; fails if there is one."""
     from jepa_utils.publishing import chapters

@@ -71,7 +71,10 @@ def test_loads_the_rows_in_order(tmp_path):
     "changes, message",
     [
         ({"colour": "red"}, "unknown key colour"),
-        ({"why": "absent"}, "missing key why"),
+        (
+            {"why": "absent"},
+            "missing key why; known are chapter, compares, control, data, expect, id",
+        ),
         ({"why": " "}, "why is ' '"),
         ({"chapter": "09_none"}, "chapter is '09_none', wants one of 01_test"),
         ({"profile": "cluster"}, "profile is 'cluster'"),
