@@ -41,12 +41,12 @@
     const row = hash.startsWith("row-") && document.getElementById(hash);
     if (hash && !row && !hash.includes("=")) return;  // a heading of the page
     for (const field of fields) {
-      field.value = row ? "" : given.get(field.name) || "";
+      field.value = given.get(field.name) || "";  // of a row's address: all are shown
       if (field.selectedIndex < 0) field.value = "";  // no such choice
     }
     show();
     if (row) {
-      if (folded && folded.contains(row)) folded.open = true;
+      if (folded && folded.contains(row)) folded.open = true;  // older browsers do not by themselves
       row.scrollIntoView({ block: "center" });
     }
   }
