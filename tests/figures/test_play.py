@@ -401,6 +401,27 @@ def test_a_point_is_dragged_to_where_the_hand_goes(page):
     assert target.evaluate("e => getComputedStyle(e).touchAction") == "none"
 
 
+def test_a_finger_drags_a_point_and_the_page_stays(browser, tmp_path):
+    with opened(browser, tmp_path, ["sigreg"], has_touch=True) as page:
+        put(page, points=[[0, 0], [2, 2], [-2, -2]])
+        box, other = (handle(page, f"^Point {n}").bounding_box() for n in (1, 2))
+        unit = (other["x"] - box["x"]) / 2
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        hand = page.context.new_cdp_session(page)
+        for kind, up in (
+            ("touchStart", 0),
+            ("touchMove", 0.5),
+            ("touchMove", 1),
+            ("touchEnd", None),
+        ):
+            places = [] if up is None else [{"x": x, "y": y - up * unit}]
+            hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+        settle(page)
+        points = page.locator("figure").evaluate("figure => figure.play.state().points")
+        np.testing.assert_allclose(points, [[0, 1], [2, 2], [-2, -2]], atol=0.02)
+        assert page.evaluate("() => window.scrollY") == 0
+
+
 def test_direction_turns_by_hand_key_and_slider(page):
     put(page, points=SETS["sample"].tolist(), angle=0)
     figure = page.locator("figure").first
@@ -409,7 +430,6 @@ def test_direction_turns_by_hand_key_and_slider(page):
     page.keyboard.press("ArrowUp")
     settle(page)
     assert handle(page, "^Direction at 2 degrees").count() == 1
-    slider = figure.get_by_label(re.compile("^Direction"))
     slider = figure.locator("label", has_text="Direction").locator("input")
     assert slider.input_value() == "2"
     slider.fill("90")
@@ -646,3 +666,14 @@ def test_stills_are_svg_or_png():
     image = html(still=fig)
     assert 'src="data:image/png;base64,' in image and not plt.get_fignums()
     assert f'role="img" aria-label="{escape(ALT)}">{STILL}' in html()
+
+
+def test_where_a_playground_breaks_the_still_stands_there(browser, tmp_path, monkeypatch):
+    add_playground(
+        monkeypatch, tmp_path, "bad", 'play.add("bad", () => { throw Error("no") });', {}
+    )
+    with opened(browser, tmp_path, ["bad"], setup="void 0") as page:
+        page.wait_for_function("() => document.querySelector('figure[data-started]')")
+        page.wait_for_timeout(100)
+        assert shown(page) == [True] and shown(page, "live") == [False]
+        assert any("Error: no" in error for error in page.errors)
