@@ -52,17 +52,19 @@ def claim_rows(pairs: list[tuple[Claim, Recorded]]) -> dict[str, str]:
 
 
 DRAWN_ABOVE = {"text/html": "<!-- drawn above -->", "text/plain": "drawn above"}
-HEADS = ("Statement or finding", "Verdict", "The source", "Ours", "Control")
+HEADS = ("Statement or finding", "Verdict", "The source", "Ours [95 % limits]", "Control")
 KINDS = {"statement": "A source's statement", "finding": "Our finding", "check": "Check"}
 
 
 def _row(claim: Claim, recorded: Recorded) -> str:
     verdict, reason = judge(claim, recorded)
-    ours = recorded.text() + limits_text(recorded) + _smoke(recorded)
+    ours = f"{recorded.text()}{_smoke(recorded)} {_brackets(recorded)}"
     control = recorded.text_of(recorded.control) if recorded.control else "–"
     items = "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in _more(claim, recorded).items())
     link = f'<a href="../book/scoreboard.html#row-{claim.id}">on the scoreboard</a>'
-    details = f"<details><summary>{KINDS[claim.kind]}</summary><dl>{items}</dl>{link}</details>"
+    details = (
+        f"<details><summary>{KINDS[claim.kind]}: more</summary><dl>{items}</dl>{link}</details>"
+    )
     mark = f'<span class="claim-verdict">{verdict}</span>'
     why = f'<br><span class="claim-reason">{escape(reason)}</span>' if reason else ""
     reported = figure_text(claim.reported)
@@ -120,11 +122,20 @@ def _smoke(recorded: Recorded) -> str:
 
 def limits_text(recorded: Recorded) -> str:
     """The limits of the interval that is judged, where there is one."""
+    ends = _limits(recorded)
+    return f", 95 % limits {ends[0]} and {ends[1]}" if ends else ""
+
+
+def _brackets(recorded: Recorded) -> str:
+    ends = _limits(recorded)
+    return f"[{ends[0]}, {ends[1]}]" if ends else ""
+
+
+def _limits(recorded: Recorded) -> list[str]:
     values = recorded.values
     if len(values) < LEAST_SEEDS or not all(map(math.isfinite, values)):
-        return ""
-    low, high = map(figure_text, interval(values))
-    return f", 95 % limits {low} and {high}"
+        return []
+    return list(map(figure_text, interval(values)))
 
 
 def budget_text(budget: Mapping[str, list[float]]) -> str:
