@@ -242,7 +242,7 @@ A figure has labels on its axes, a caption, and an alternative text that carries
 fig, ax = plt.subplots(figsize=(5, 2.5))
 ax.plot(list(seeds), whole, "o", label="as drawn")
 ax.plot(list(seeds), shrunk, "s", label="shrunk")
-ax.set(xlabel="seed", ylabel="spread")
+ax.set(xlabel="seed", ylabel="spread", xticks=list(seeds))
 ax.legend()
 ju.show_figure(
     fig,

@@ -57,36 +57,37 @@ def run(path, profile="laptop", **options):
     return run_chapter(path, profile, progress=False, root=path.parents[1], **options)
 
 
-@pytest.mark.parametrize(
-    "broken, reason",
-    [
-        (lambda path: path.unlink(), "nothing of cornell-movie-review-data/rotten_tomatoes in"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "is not what its checksum says"),
-    ],
-    ids=["missing", "truncated"],
-)
 def test_without_real_data_a_run_stops_before_training_and_says_what_was_tried(
-    mirror, loads, tmp_path, broken, reason
+    mirror, loads, tmp_path
 ):
     run(loads)
     stored = loads.read_bytes()
     assert b'"origin": "mirror"' in stored
     (loads.parent / "trained").unlink()
-    broken(mirror)
-    with pytest.raises(ChapterError) as error:
+    mirror.write_bytes(mirror.read_bytes()[:-9])
+    with pytest.raises(ChapterError) as truncated:
         run(loads)
-    message = str(error.value)
-    assert message.startswith("01_test: stopped in cell 3: the real data of 'rotten-tomatoes'")
-    for tried in (tmp_path / "mirror", tmp_path / "cache", "https://huggingface.co/datasets/corn"):
-        assert str(tried) in message
-    assert reason in message and "the public address cannot be reached" in message
-    assert "--allow-sample --output" in message and "\n" not in message
+    mirror.unlink()
+    with pytest.raises(ChapterError) as missing:
+        run(loads)
+    assert "test.parquet is not what its checksum says" in str(truncated.value)
+    assert "nothing of cornell-movie-review-data/rotten_tomatoes in" in str(missing.value)
+    for message in map(str, (truncated.value, missing.value)):
+        assert message.startswith("01_test: stopped in cell 3: the real data of 'rotten-tomatoes'")
+        for tried in ("mirror", "cache"):
+            assert f"the {tried} ({tmp_path / tried})" in message
+        assert "the public address (https://huggingface.co/datasets/cornell" in message
+        assert "the public address cannot be reached" in message
+        assert "--allow-sample --output" in message and "\n" not in message
     assert loads.read_bytes() == stored and not (loads.parent / "trained").exists()
 
 
 def test_a_sample_that_was_insisted_on_replaces_no_run_of_real_data(mirror, loads, tmp_path):
     real, other = tmp_path / "real.ipynb", tmp_path / "other.ipynb"
-    run(loads, output=real)
+    notebook = nbformat.read(loads, as_version=4)
+    data = [{"name": "rotten-tomatoes", "origin": "mirror"}]
+    notebook.metadata["jepa"] = {"profile": "laptop", "data": data}
+    nbformat.write(notebook, real)
     mirror.unlink()
     before = loads.read_bytes(), real.read_bytes()
     with pytest.raises(ChapterError, match=r"on built-in samples cannot be stored in notebooks/"):
@@ -95,21 +96,18 @@ def test_a_sample_that_was_insisted_on_replaces_no_run_of_real_data(mirror, load
         run(loads, allow_sample=True, output=real)
     with pytest.raises(ChapterError, match=r"real\.ipynb holds a run of real data"):
         run(loads, "smoke", output=real)
-    for _ in range(2):  # the second replaces the first
-        assert run(loads, allow_sample=True, output=other) == other
+    assert run(loads, allow_sample=True, output=other) == other
     data = nbformat.read(other, as_version=4).metadata["jepa"]["data"]
     assert [(item["name"], item["origin"]) for item in data] == [("rotten-tomatoes", "sample")]
     assert (loads.read_bytes(), real.read_bytes()) == before
     assert of_real_data(real) and not of_real_data(other) and not of_real_data(loads)
 
 
-@pytest.mark.parametrize("profile", ["laptop", "gpu"])
-def test_a_sample_loaded_on_purpose_is_not_stored_either(tmp_path, profile):
-    cell = SET_UP.replace('"mirror"', '"sample"').replace("0.9", "0.8")
-    path = make_tree(tmp_path, cell)
+def test_a_sample_loaded_on_purpose_is_not_stored_either(tmp_path):
+    path = make_tree(tmp_path, SET_UP.replace('"mirror"', '"sample"'))
     before = path.read_bytes()
     with pytest.raises(ChapterError, match="it loaded the built-in sample of toy; its outputs are"):
-        run(path, profile)
+        run(path)
     assert path.read_bytes() == before
 
 
