@@ -126,8 +126,8 @@ def _hero() -> dict:
             "lambda": weight,
         },
         still=fig,
-        caption="Prediction alone pulls all embeddings to one point (λ = 0); SIGReg keeps the cloud "
-        "round (λ = 1). Move the slider, or touch the cloud.",
+        caption="Prediction alone pulls all embeddings to one point (λ = 0); SIGReg keeps the "
+        "cloud round (λ = 1). Move the slider, or touch the cloud.",
         alt="A round cloud of points, coloured along the spiral that they started from: SIGReg "
         "keeps it from collapsing to the single point that prediction alone would make of it.",
     )
