@@ -6,6 +6,7 @@ from sphinx.cmd.build import main
 CONF = """
 from jepa_utils.publishing.sphinx_extension import Playground
 extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}  # whatever else was built in this process
 def setup(app):
     app.add_directive("playground", Playground)
 """
