@@ -132,6 +132,8 @@ def judge(claim: Claim, recorded: Recorded | None) -> Judgement:
         return Judgement("inconclusive", f"the bound lies within the 95 % limits {low} and {high}")
     if claim.compares and not (recorded.half and recorded.budget):
         return Judgement("inconclusive", "trained methods, compared at one budget only")
+    if recorded.half and len(recorded.half) < LEAST_SEEDS:
+        return Judgement("inconclusive", f"at half, fewer than {LEAST_SEEDS} {recorded.over}")
     if recorded.half:
         at_half = _side(claim.expect, recorded.half)
         if words.get(at_half) != words[side]:

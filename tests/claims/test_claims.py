@@ -229,6 +229,8 @@ BUDGET = {"ours": [10, 100, 1.0], "theirs": [10, 100, 2.0]}
         ([0.9] * 3, None, "inconclusive"),
         ([0.1] * 3, BUDGET, "depends on budget"),
         ([0.1, 0.8, 1.5], BUDGET, "depends on budget"),  # open at half
+        ([0.9, 0.9], BUDGET, "inconclusive"),  # half has to be as strong as the whole
+        ([0.1], BUDGET, "inconclusive"),
     ],
 )
 def test_a_comparison_needs_the_same_verdict_at_half_the_budget(half, budget, verdict):
@@ -488,7 +490,7 @@ def stored(outputs) -> nbformat.NotebookNode:
 
 def test_recorded_values_are_read_back(shown):
     notebook.open_chapter("01_test", "laptop", [Source()])
-    given = dict(control=[0.1, 0.3], half=0.8, budget={"ours": np.array([3, 6, 0.5])})
+    given = dict(control=[0.1, 0.3], half=[0.8] * 3, budget={"ours": np.array([3, 6, 0.5])})
     notebook.record("purity", [0.9, 0.92, 0.94], unit="share", **given)
     notebook.record("same-value", True)
     notebook.glue("count", np.int64(25))
@@ -500,7 +502,7 @@ def test_recorded_values_are_read_back(shown):
     assert purity.values == [0.9, 0.92, 0.94] and purity.value == pytest.approx(0.92)
     assert (purity.control, purity.half, purity.budget) == (
         [0.1, 0.3],
-        [0.8],
+        [0.8] * 3,
         {"ours": [3, 6, 0.5]},
     )
     assert purity.text() == "0.92 ± 0.02 share (3 seeds)"
