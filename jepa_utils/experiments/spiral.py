@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,8 +31,9 @@ from jepa_utils.experiments.store import Outcome, Run, complete_record
 from jepa_utils.models.ema import EMA
 from jepa_utils.models.mlp import MLP
 from jepa_utils.objectives.infonce import InfoNCE
-from jepa_utils.objectives.sigreg import SIGReg, WeakSIGReg, epps_pulley, sigreg
+from jepa_utils.objectives.sigreg import SIGReg, WeakSIGReg, epps_pulley
 from jepa_utils.objectives.vicreg import VICReg
+from jepa_utils.objectives.visreg import VISReg
 from jepa_utils.training.fit import fit
 from jepa_utils.training.jepa import JEPA
 from jepa_utils.training.optimizers import adam
@@ -39,11 +45,14 @@ __all__ = [
     "SpiralRecipe",
     "share_of_bells",
     "spiral_record",
+    "waves_read",
 ]
 
-SPIRAL_RECIPES = ("tiny", "page")  # constructors of SpiralRecipe
+SPIRAL_RECIPES = ("tiny", "long", "page")  # constructors of SpiralRecipe
 
 INPUTS = 50  # dimensions that the spiral is hidden in
+WAVES = 32  # questions that are asked of an embedding beside t
+FEW = 32  # labels of a probe that has few
 LINES = 1000  # random directions behind the share of bells
 SHOWN = 512  # points behind each of its shadows
 
@@ -64,10 +73,9 @@ class SpiralRecipe:
     dimensions: tuple[int, ...] = (2, 4, 6, 8, 16, 32)  # D, each with a network of its own
     # epochs after which a network is measured; the last one is the end
     looks: tuple[int, ...] = (0, 1, 3, 6, 12, 25, 50, 100, 200, 400, 800)
-    hard_dimensions: tuple[int, ...] = (6, 32)  # at the harder noise
-    hard_looks: tuple[int, ...] = (0, 1, 3, 6, 12, 25, 50, 100, 200, 400)
     weights: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-1, 1.0)  # other lambdas
-    weights_looks: tuple[int, ...] = (0, 6, 12, 25, 50, 100)
+    weights_dimensions: tuple[int, ...] = (6, 32)  # where they are tried
+    weights_looks: tuple[int, ...] = (0, 12, 25, 50)
     objective_looks: tuple[int, ...] = (0, 6, 12, 25, 50)
     start_sizes: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 0.0)  # to escape from
     escape_looks: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
@@ -76,17 +84,21 @@ class SpiralRecipe:
     @classmethod
     def tiny(cls) -> SpiralRecipe:
         """For tests: seconds."""
-        sizes = dict(
-            num_points=256, width=0.5, batch_size=64, hidden=16, dimensions=(2, 6), num_slices=8
-        )
-        few = dict(looks=(0, 1, 3), hard_dimensions=(6,), weights=(1.0,), weights_looks=(0, 1))
-        few |= dict(objective_looks=(0, 1), start_sizes=(1e-2, 0.0), escape_looks=(0, 1))
+        sizes = dict(num_points=256, width=0.5, hidden=16, batch_size=64, num_slices=8)
+        few = dict(dimensions=(2, 6), weights_dimensions=(6,), weights=(1.0,))
+        few |= dict(looks=(0, 1, 3), weights_looks=(0, 1), objective_looks=(0, 1))
+        few |= dict(start_sizes=(1e-2, 0.0), escape_looks=(0, 1))
         return cls(**sizes, **few, num_seeds=1)
 
     @classmethod
     def page(cls) -> SpiralRecipe:
         """As on the page."""
         return cls()
+
+    @classmethod
+    def long(cls) -> SpiralRecipe:
+        """Twice as many epochs of the curves."""
+        return cls(looks=(*cls().looks, 1600))
 
 
 # ---- many encoders, with both rules or one of them
@@ -145,16 +157,14 @@ class Stack(nn.Module):
 class StackTraining(L.LightningModule):
     """Each encoder by its own rules; their losses are added up, so each gets its own gradient.
 
-    Encoders of equal width and lambda share SIGReg's directions.
-
     Parameters
     ----------
     encoders : Stack
-        One for each of the rules, those that predict first.
+        One for each of the rules.
     rules : sequence of Rules
-        What each is trained with.
+        What each is trained with; those that predict come first.
     num_slices : int
-        SIGReg's directions.
+        SIGReg's directions, which each encoder draws for itself.
     learning_rate : float
         Of Adam.
     """
@@ -165,23 +175,28 @@ class StackTraining(L.LightningModule):
         super().__init__()
         self.encoders, self.num_slices, self.learning_rate = encoders, num_slices, learning_rate
         self.predicting = sum(rule.predicts for rule in rules)
-        widths = [rule.dimensions for rule in rules[: self.predicting]]
-        self.register_buffer("widths", torch.tensor(widths), persistent=False)
-        self.alike: dict[tuple[int, float], list[int]] = {}
-        for number, rule in enumerate(rules):
-            if rule.weight:
-                self.alike.setdefault((rule.dimensions, rule.weight), []).append(number)
+        self.shaped = [number for number, rule in enumerate(rules) if rule.weight]
+        widths = torch.tensor([rule.dimensions for rule in rules])
+        weights = torch.tensor([rules[number].weight for number in self.shaped])
+        inside = torch.arange(int(widths.max())) < widths[self.shaped].unsqueeze(1)
+        for name, value in dict(widths=widths, weights=weights, inside=inside).items():
+            self.register_buffer(name, value, persistent=False)
+
+    def directions(self) -> Tensor:
+        """Unit directions (R, D, M) of the encoders under SIGReg; 0 beyond an encoder's own D."""
+        draw = torch.randn(*self.inside.shape, self.num_slices, device=self.device)
+        return F.normalize(draw * self.inside.unsqueeze(2), dim=1)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Sum of all losses on points and their neighbours, (B, inputs) each."""
         points, neighbours = batch
         h = self.encoders(points)
         gap = h[: self.predicting] - self.encoders(neighbours, self.predicting)
-        loss = (gap.square().sum(dim=(1, 2)) / self.widths).sum() / len(points)
-        for (width, weight), group in self.alike.items():
-            penalty = sigreg(h[group, :, :width], num_slices=self.num_slices)  # their mean
-            loss = loss + weight * len(group) * penalty
-        return {"loss": loss}
+        widths = self.widths[: self.predicting]
+        loss = (gap.square().sum(dim=(1, 2)) / widths).sum() / len(points)
+        shadows = h[self.shaped] @ self.directions()  # (R, B, M)
+        penalties = epps_pulley(shadows.transpose(1, 2)).mean(dim=1)  # of each encoder: SIGReg
+        return {"loss": loss + (self.weights * penalties).sum()}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all of them."""
@@ -219,6 +234,10 @@ def _vicreg(weight: float, recipe: SpiralRecipe, encoder: nn.Module) -> dict[str
     return dict(objective=VICReg(invariance=25, variance=25 * weight, covariance=weight))
 
 
+def _visreg(weight: float, recipe: SpiralRecipe, encoder: nn.Module) -> dict[str, Any]:
+    return dict(regularizer=VISReg(recipe.num_slices), weight=weight)
+
+
 def _infonce(temperature: float, recipe: SpiralRecipe, encoder: nn.Module) -> dict[str, Any]:
     return dict(objective=InfoNCE(temperature=temperature))
 
@@ -237,13 +256,14 @@ OBJECTIVES: dict[str, tuple[Options, tuple[float, ...]]] = {
     "SIGReg": (_sigreg, (1e-4, 1e-3, 1e-2, 1e-1, 1.0)),
     "Weak-SIGReg": (_weak, (1e-3, 1e-2, 1e-1, 1.0, 10.0)),
     "VICReg": (_vicreg, (1e-2, 1e-1, 1.0, 10.0, 100.0)),
+    "VISReg": (_visreg, (1e-2, 1e-1, 1.0, 10.0, 100.0)),
     "InfoNCE": (_infonce, (0.02, 0.07, 0.2, 0.5, 1.0)),
     "EMA + stop-gradient": (_ema, (0.9, 0.97, 0.99, 0.997, 0.999)),
     "SIGReg alone": (_sigreg_alone, (1.0,)),
     "predictor, no EMA": (_no_ema, (0.0,)),
 }
 
-ESCAPES = {"SIGReg": 0.01, "VICReg": 1.0}  # with which setting
+ESCAPES = {"SIGReg": 0.01, "VICReg": 1.0, "VISReg": 1.0}  # with which setting
 
 
 def _jepa(objective: str, setting: float, recipe: SpiralRecipe, seed: int) -> JEPA:
@@ -325,22 +345,61 @@ class Points:
         seeds = (seed, 2000 + seed, 1000 + seed)
         return cls(*(spiral(recipe.num_points, noise=noise, seed=s) for s in seeds))
 
-    def measure(self, train: Tensor, choose: Tensor, test: Tensor, bells: bool) -> dict[str, float]:
-        """R² of the probe on test points and on those to choose on, and the cloud's shape."""
+    def measure(self, train: Tensor, choose: Tensor, test: Tensor, whole: bool) -> dict[str, float]:
+        """What a line reads, and the cloud's shape.
 
-        def probe(features: Tensor, of: Spiral) -> float:
-            return linear_probe(train, self.train.t, features, of.t).score
+        In part, what is needed to choose a setting; on the `whole`, the shape of shadows, what a
+        line reads when it has few labels, and how much else it reads beside t.
+        """
+
+        def probe(features: Tensor, of: Spiral, labels: int | None = None) -> float:
+            known = train[:labels], self.train.t[:labels]
+            return linear_probe(*known, features, of.t).score
 
         report = collapse_report(test)
         found = {
             "R²": probe(test, self.test),
-            "R² to choose by": probe(choose, self.choose),
             "isotropy": isotropy(test),
             "spread": report.std,
             "effective rank": report.effective_rank,
             "SIGReg": report.sigreg,
         }
-        return found | ({"bells": share_of_bells(test)} if bells else {})
+        if not whole:
+            return found | {"R² to choose by": probe(choose, self.choose)}
+        waves = waves_read(train, self.train.t, test, self.test.t)
+        few = probe(test, self.test, labels=FEW)
+        return found | {"R² of few labels": few, "bells": share_of_bells(test), "waves": waves}
+
+
+def waves_read(features: Tensor, t: Tensor, test_features: Tensor, test_t: Tensor) -> float:
+    """How many of 32 other questions a line answers: the sum of R² over waves along the curve.
+
+    The k-th wave is the cosine with k half periods between the least and the largest t: together
+    they are a basis of what can be asked about t. (No R² counts as less than 0.)
+
+    Parameters
+    ----------
+    features, test_features : Tensor, shapes (N, D) and (M, D)
+        Embeddings to fit on, and to score on.
+    t, test_t : Tensor, shapes (N,) and (M,)
+        The hidden number.
+
+    Returns
+    -------
+    float
+        From 0 to the smaller one of D and 32.
+    """
+    low, high = t.min(), t.max()
+
+    def asked(t: Tensor) -> Tensor:
+        return torch.cos(
+            torch.pi * torch.arange(1, WAVES + 1) * ((t - low) / (high - low))[:, None]
+        )
+
+    model = make_pipeline(StandardScaler(), Ridge(alpha=1e-3 * len(features)))
+    model.fit(features.double().numpy(), asked(t).numpy())
+    wanted, read = asked(test_t).numpy(), model.predict(test_features.double().numpy())
+    return float(np.clip(r2_score(wanted, read, multioutput="raw_values"), 0, None).sum())
 
 
 class Watch:
@@ -354,10 +413,10 @@ class Watch:
         points: Points,
         looks: Sequence[int],
         steps: int,
-        bells: bool,
+        whole: bool,
     ):
         self.module, self.names, self.embed, self.points = module, names, embed, points
-        self.looks, self.steps, self.bells = looks, steps, bells
+        self.looks, self.steps, self.whole = looks, steps, whole
 
     def __call__(self) -> dict[str, float]:
         epoch = self.module.global_step // self.steps
@@ -368,7 +427,7 @@ class Watch:
         return {
             f"{name}|{key}": float(f"{value:.5g}")
             for name, parts in zip(self.names, clouds, strict=True)
-            for key, value in self.points.measure(*parts, self.bells).items()
+            for key, value in self.points.measure(*parts, self.whole).items()
         }
 
     def curves(self, monitors: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
@@ -384,18 +443,18 @@ class Watch:
 # ---- the parts
 
 
-def _rules(recipe: SpiralRecipe, dimensions: Sequence[int]) -> list[Rules]:
-    both = [Rules(f"both rules, D = {d}", d, True, recipe.weight) for d in dimensions]
-    widest = max(dimensions)
-    alone = [Rules(f"SIGReg alone, D = {d}", d, False, recipe.weight) for d in dimensions]
+def _rules(recipe: SpiralRecipe) -> list[Rules]:
+    sizes, widest = recipe.dimensions, max(recipe.dimensions)
+    both = [Rules(f"both rules, D = {d}", d, True, recipe.weight) for d in sizes]
+    alone = [Rules(f"SIGReg alone, D = {d}", d, False, recipe.weight) for d in sizes]
     return [*both, Rules(f"prediction alone, D = {widest}", widest, True, 0.0), *alone]
 
 
 def _stack(
-    rules: Sequence[Rules], noise: float, looks: Sequence[int], recipe: SpiralRecipe, bells: bool
+    rules: Sequence[Rules], looks: Sequence[int], recipe: SpiralRecipe, whole: bool
 ) -> Callable[[int, list[Path]], Outcome]:
     def do(seed: int, states: list[Path]) -> Outcome:
-        points = Points.draw(recipe, noise, seed)
+        points = Points.draw(recipe, recipe.noise, seed)
         encoders = Stack(INPUTS, recipe.hidden, [rule.dimensions for rule in rules], seed)
         how = dict(num_slices=recipe.num_slices, learning_rate=recipe.learning_rate)
         module = StackTraining(encoders, rules, **how)
@@ -405,7 +464,7 @@ def _stack(
 
         partners = curve_neighbours(points.train.t, width=recipe.width)
         names = [rule.name for rule in rules]
-        return _train(module, names, embed, points, partners, looks, seed, states, recipe, bells)
+        return _train(module, names, embed, points, partners, looks, seed, states, recipe, whole)
 
     return do
 
@@ -484,10 +543,10 @@ def _train(
     seed: int,
     states: list[Path],
     recipe: SpiralRecipe,
-    bells: bool,
+    whole: bool,
 ) -> Outcome:
     batches = neighbour_batches(points.train.points, partners, batch_size=recipe.batch_size)
-    watch = Watch(module, names, embed, points, looks, len(batches), bells)
+    watch = Watch(module, names, embed, points, looks, len(batches), whole)
     how = dict(seed=seed, checkpoint=states[0], monitor=watch, progress=False)
     history = fit(module, batches, epochs=looks[-1], **how)
     curves = watch.curves(history.monitors)
@@ -504,8 +563,7 @@ def _train(
 
 PARTS = {
     "curves": "both rules, SIGReg alone and prediction alone, in each dimension",
-    "hard": "the same at the harder noise",
-    "weights": "both rules with other lambdas, in the least and the largest of two dimensions",
+    "weights": "both rules with other lambdas",
     "escape": "starts from clouds that are nearly, or quite, a point",
     "objectives": "what may stand in the second rule's place, each with settings to choose from",
     "space": "SIGReg with neighbours found in the space that the model sees",
@@ -515,19 +573,16 @@ PARTS = {
 def _runs(recipe: SpiralRecipe) -> list[Run]:
     weights = [
         Rules(f"lambda {weight:g}, D = {d}", d, True, weight)
-        for d in recipe.hard_dimensions
+        for d in recipe.weights_dimensions
         for weight in recipe.weights
     ]
-    curves, hard = (_rules(recipe, d) for d in (recipe.dimensions, recipe.hard_dimensions))
-    easy, noisy = recipe.noise, recipe.hard_noise
 
     def run(part: str, do: Callable[[int, list[Path]], Outcome], objective: str = "") -> Run:
         return Run({"part": part} | ({"objective": objective} if objective else {}), do)
 
     return [
-        run("curves", _stack(curves, easy, recipe.looks, recipe, True)),
-        run("hard", _stack(hard, noisy, recipe.hard_looks, recipe, False)),
-        run("weights", _stack(weights, easy, recipe.weights_looks, recipe, False)),
+        run("curves", _stack(_rules(recipe), recipe.looks, recipe, whole=True)),
+        run("weights", _stack(weights, recipe.weights_looks, recipe, whole=False)),
         *[run("escape", _escape(name, recipe), name) for name in ESCAPES],
         *[run("objectives", _together(name, recipe), name) for name in OBJECTIVES],
         run("space", _together("SIGReg", recipe, space=True), "SIGReg"),
