@@ -88,7 +88,7 @@ def test_other_data_is_kept_as_it_is():
         (
             dict(name="sigreg.js"),
             ValueError,
-            r"name must be one of hero, sigreg, wordmap, got 'sigreg.js'",
+            r"name must be one of hero, lambdas, shadow, sigreg, spread, wordmap, got 'sigreg.js'",
         ),
         (dict(name="losses"), ValueError, r"name must be one of .*, got 'losses'"),
         (dict(name="../play"), ValueError, r"got '../play'"),
@@ -155,7 +155,8 @@ def test_words_are_escaped():
 
 
 def test_shared_parts_come_first():
-    assert script_files("sigreg") == ["play.js", "playgrounds/losses.js", "playgrounds/sigreg.js"]
+    shared = ["play.js", "playgrounds/losses.js", "playgrounds/shadows.js"]
+    assert script_files("sigreg") == [*shared, "playgrounds/sigreg.js"]
 
 
 # --- in a browser

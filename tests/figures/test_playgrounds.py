@@ -1,15 +1,19 @@
 """The chapters' playgrounds in a real browser: their numbers are the package's, and hands and keys reach everything."""
 
 import json
+import math
 import re
 from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from browser import STICKS_OUT, open_browser
 
 from jepa_utils.evaluation.neighbours import nearest_neighbours
 from jepa_utils.figures.play import play_html
+from jepa_utils.objectives.sigreg import epps_pulley, sigreg
+from jepa_utils.objectives.vicreg import covariance_penalty, variance_penalty
 
 STILL = '<svg viewBox="0 0 300 90" width="300" height="90"><circle cx="45" cy="45" r="40"/></svg>'
 WORDS = dict(caption="A playground in a test of the book.", alt="Whatever its picture may show.")
@@ -46,7 +50,27 @@ def wordmap():
     )
 
 
-DATA = {"wordmap": wordmap}
+@cache
+def shadow():
+    cigar = np.random.default_rng(0).normal(size=(300, 2)) * np.sqrt([4.1, 0.02])
+    return {"points": cigar, "angle": 20}
+
+
+@cache
+def spread():
+    return {"points": np.random.default_rng(0).normal(size=(96, 2)) * 3 + 1}
+
+
+@cache
+def lambdas():
+    rng = np.random.default_rng(0)
+    grown = rng.normal(size=(3, 4, 1, 1)) * rng.normal(size=(3, 4, 50, 2))
+    scores = dict(r2=rng.uniform(-0.1, 1, size=(3, 4)), isotropy=rng.uniform(size=(3, 4)))
+    weights, times = [0, 0.01, 1.0], [0, 5, 10, 40]
+    return dict(lambdas=weights, epochs=times, places=grown, colour=np.arange(50) / 50, **scores)
+
+
+DATA = {"wordmap": wordmap, "shadow": shadow, "spread": spread, "lambdas": lambdas}
 
 
 def html(name, data=None):
@@ -351,3 +375,217 @@ def test_wordmap_of_three_thousand_words_is_below_a_megabyte():
     words = [f"{i:08d}" for i in range(3000)]
     data = dict(words=words, classes={"all": words}, runs=runs)
     assert len(html("wordmap", data)) < 1_000_000
+
+
+# --- the shadow
+
+
+def line(angle):
+    return torch.tensor([[math.cos(angle)], [math.sin(angle)]], dtype=torch.float64)
+
+
+DIRECTIONS = torch.cat([line(math.pi * j / 64) for j in range(64)], dim=1)
+
+
+def test_shadow_shows_the_penalty_of_its_direction(figure):
+    for angle in (0.0, 0.7, 2.5, math.acos(math.sqrt(0.98 / 4.08))):
+        seen = put(figure, angle=angle)
+        points = torch.tensor(seen["points"], dtype=torch.float64)
+        half = np.ptp(shadow()["points"]) / (2**16 - 1) / 2
+        np.testing.assert_allclose(points, shadow()["points"], atol=half * 1.001)
+        shown = read(figure)
+        assert shown["statistic"] == pytest.approx(
+            float(sigreg(points, directions=line(angle))), abs=1e-4
+        )
+        np.testing.assert_allclose(seen["shadow"], (points @ line(angle))[:, 0], atol=1e-12)
+        assert shown["variance"] == pytest.approx(np.var(seen["shadow"], ddof=1), abs=1e-9)
+        assert shown["sigreg"] == pytest.approx(
+            float(sigreg(points, directions=DIRECTIONS)), abs=1e-4
+        )
+
+
+def test_shadow_dials_the_penalty_of_every_direction(figure):
+    seen = state(figure)
+    points = torch.tensor(seen["points"], dtype=torch.float64)
+    wanted = [float(sigreg(points, directions=line(math.radians(d)))) for d in range(180)]
+    np.testing.assert_allclose(seen["all"], wanted, atol=1e-4)
+    for name, best in (("Lowest T", np.argmin), ("Highest T", np.argmax)):
+        figure.get_by_role("button", name=name).click()
+        assert math.degrees(state(figure)["angle"]) == pytest.approx(best(wanted))
+        assert read(figure)["statistic"] == pytest.approx(wanted[best(wanted)], abs=1e-4)
+
+
+def test_shadow_knows_what_a_gaussian_sample_gets(figure):
+    samples = torch.randn(20, 1000, 50, 1, generator=torch.Generator().manual_seed(0)).double()
+    along = torch.ones(1, 1, dtype=torch.float64)
+    values = np.array([float(sigreg(some, directions=along)) for some in samples])
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    assert read(figure)["bell"] == pytest.approx(values.mean(), abs=4 * error)
+
+
+def test_shadow_turns_by_key_hand_and_slider(figure):
+    put(figure, angle=0)
+    knobs = figure.get_by_role("button", name="Direction at 0 degrees")
+    assert knobs.count() == 2  # on the cloud and on the dial
+    for n in range(2):
+        figure.locator(".play-knob").nth(n).press("ArrowUp")
+    assert math.degrees(state(figure)["angle"]) == pytest.approx(4)
+    figure.get_by_role("slider", name="Direction").press("ArrowRight")
+    assert math.degrees(state(figure)["angle"]) == pytest.approx(5)
+    page, stage = figure.page, figure.locator(".play-stage").first
+    put(figure, angle=0)
+    stage.scroll_into_view_if_needed()
+    box, knob = stage.bounding_box(), figure.locator(".play-knob").first.bounding_box()
+    x, y = knob["x"] + knob["width"] / 2, knob["y"] + knob["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 10, steps=5)
+    page.mouse.up()
+    assert 30 < math.degrees(state(figure)["angle"]) < 60
+
+
+# --- the spread
+
+PENALTIES = {
+    "sigreg": lambda x: sigreg(x, directions=DIRECTIONS),
+    "vicreg": lambda x: 25 * variance_penalty(x) + covariance_penalty(x),
+}
+
+
+def penalty_and_push(key, base, value):
+    size = torch.tensor(float(value), dtype=torch.float64, requires_grad=True)
+    penalty = PENALTIES[key](size * torch.tensor(base, dtype=torch.float64))
+    penalty.backward()
+    return float(penalty.detach()), -float(size.grad)
+
+
+@pytest.mark.parametrize("value", [0, 0.001, 0.05, 0.5, 1, 2])
+def test_spread_pushes_as_the_package_does(value, figure):
+    seen = put(figure, spread=value)
+    assert set(seen["losses"]) == set(PENALTIES)  # each loss of losses.js is compared
+    base, shown = np.array(seen["base"]), read(figure)
+    given = spread()["points"] - spread()["points"].mean(axis=0)
+    given /= math.sqrt(given.var(axis=0, ddof=1).mean())
+    np.testing.assert_allclose(base, given, atol=2e-4)
+    for key in PENALTIES:
+        penalty, push = penalty_and_push(key, base, value)
+        assert shown[key] == pytest.approx(penalty, abs=1e-4)
+        assert shown[f"{key}-push"] == pytest.approx(push, abs=1e-4)
+    flat = torch.tensor(value * base[:, 0])
+    assert shown["area"] == pytest.approx(float(epps_pulley(flat)) / len(base), abs=1e-6)
+    waves = np.exp(0.9j * value * base[:, 0]).mean()
+    np.testing.assert_allclose(seen["mean"], [waves.real, waves.imag], atol=1e-9)
+
+
+def test_spread_curves_are_relative_to_that_at_a_half(figure):
+    seen = state(figure)
+    for key in PENALTIES:
+        half = abs(penalty_and_push(key, seen["base"], 0.5)[1])
+        for i in (0, 20, 44):
+            push = penalty_and_push(key, seen["base"], 10 ** seen["powers"][i])[1]
+            assert seen["curves"][key][i] == pytest.approx(push / half, abs=1e-4)
+
+
+def test_spread_at_a_hundredth_sigreg_is_faint_and_vicreg_is_not(figure):
+    """As the picture is to show."""
+    shown = {value: (put(figure, spread=value), read(figure))[1] for value in (0, 0.01, 0.5)}
+    sigreg_left, vicreg_left = (
+        shown[0.01][f"{key}-push"] / shown[0.5][f"{key}-push"] for key in ("sigreg", "vicreg")
+    )
+    assert sigreg_left < 0.1 and vicreg_left > 0.5
+    assert shown[0]["sigreg-push"] == 0
+
+
+def test_spread_is_pulled_by_key_hand_slider_and_button(figure):
+    put(figure, spread=1)
+    knob = figure.locator(".play-knob")
+    knob.press("ArrowUp")
+    assert state(figure)["spread"] == pytest.approx(10**0.05)
+    slider = figure.get_by_role("slider", name="Spread")
+    slider.press("Home")
+    assert state(figure)["spread"] == 0
+    figure.locator(".play-said", has_text="SIGReg exactly 0").wait_for()
+    slider.press("End")
+    assert state(figure)["spread"] == 2
+    figure.get_by_role("button", name="0.5").click()
+    assert state(figure)["spread"] == 0.5
+    page = figure.page
+    knob.scroll_into_view_if_needed()
+    box, stage = knob.bounding_box(), figure.locator(".play-stage").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 0.05 * stage["width"], y - 0.05 * stage["width"], steps=4)
+    page.mouse.up()
+    assert 0.8 < state(figure)["spread"] < 1.5
+
+
+# --- the film with a lambda
+
+
+def test_lambdas_shows_the_frame_and_its_scores(figure):
+    data = lambdas()
+    for weight, epoch in ((0, 0), (1, 3), (2, 2)):
+        seen = put(figure, **{"lambda": weight, "epoch": epoch})
+        step = np.ptp(data["places"]) / (2**16 - 1)
+        np.testing.assert_allclose(seen["points"], data["places"][weight, epoch], atol=step)
+        shown = read(figure)
+        assert shown["lambda"] == data["lambdas"][weight]
+        assert shown["epoch"] == data["epochs"][epoch]
+        for name in ("r2", "isotropy"):
+            assert shown[name] == pytest.approx(data[name][weight, epoch], abs=1e-4)
+
+
+def test_lambdas_begins_at_the_end_of_the_first(browser, tmp_path):
+    page = open_page(
+        browser, tmp_path, html("lambdas") + html("lambdas", lambdas() | {"lambda": 1})
+    )
+    first, second = (state(figure) for figure in page.locator("figure").all())
+    assert (first["lambda"], first["epoch"]) == (0, 3) and second["lambda"] == 2
+    page.context.close()
+
+
+def test_lambdas_sliders_take_keys(figure):
+    put(figure, **{"lambda": 0, "epoch": 0})
+    figure.get_by_role("slider", name="λ").press("ArrowRight")
+    for _ in range(2):
+        figure.get_by_role("slider", name="Epoch").press("ArrowRight")
+    seen = state(figure)
+    assert (seen["lambda"], seen["epoch"]) == (1, 2)
+    figure.locator(".play-said", has_text="λ = 0.01, epoch 10").wait_for()
+
+
+def test_lambdas_plays_when_asked_and_to_the_end(figure):
+    put(figure, **{"lambda": 0, "epoch": 3})
+    seen = figure.evaluate("""figure => new Promise(done => {
+      const button = [...figure.querySelectorAll('button')].find(b => b.textContent === 'Play'), seen = []
+      button.click()
+      const timer = setInterval(() => {
+        seen.push(figure.play.state().epoch)
+        if (button.textContent === 'Play') { clearInterval(timer); done(seen) }
+      }, 10) })""")
+    assert sorted(set(seen)) == [0, 1, 2, 3] and seen[-1] == 3
+    assert [epoch for epoch in dict.fromkeys(seen) if epoch < 3] == [0, 1, 2]
+    figure.get_by_role("button", name="Step").click()
+    assert state(figure)["epoch"] == 0
+
+
+def test_lambdas_shows_the_end_where_less_motion_is_wanted(browser, tmp_path):
+    page = open_page(browser, tmp_path, html("lambdas"), reduced_motion="reduce")
+    figure = page.locator("figure")
+    put(figure, epoch=1)
+    figure.get_by_role("button", name="Play").click()
+    assert state(figure)["epoch"] == 3 and figure.get_by_role("button", name="Play").count() == 1
+    page.context.close()
+
+
+def test_lambdas_magnifies(figure):
+    seen = put(figure, **{"lambda": 1, "epoch": 1})
+    largest = np.abs(lambdas()["places"]).max()
+    assert seen["limit"] == pytest.approx(1.05 * largest, rel=1e-3)
+    figure.get_by_role("button", name="Magnify").click()
+    assert state(figure)["limit"] == pytest.approx(
+        1.1 * np.abs(lambdas()["places"][1, 1]).max(), rel=1e-3
+    )
+    figure.get_by_role("button", name="Magnify").click()
+    assert state(figure)["limit"] == seen["limit"]
