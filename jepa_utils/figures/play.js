@@ -265,10 +265,11 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
 
     // A plot to pan and zoom within the window that it has now: drag, pinch, wheel (once the plot has been clicked, or with
     // Ctrl), arrow keys, + and \u2212, 0 for the whole. `tap(x, y)` is told of a press that did not move. Returns buttons, and
-    // `home(x, y)`, which sets another window. While the whole is shown, a finger that goes up or down scrolls the page.
+    // `home(x, y, part, centre)`, which sets another window and shows a part of it first, `reach(x, y)`, which brings a place
+    // into view, and `times()`. Until one is nearer than at first, a finger that goes up or down scrolls the page.
     function zoom(on, { name, most = 40, tap = () => {} }) {
       const { stage } = on, fingers = new Map();
-      let whole = [on.x, on.y], share = 1, still = true;
+      let whole = [on.x, on.y], share = 1, first = 1, still = true;
       const middle = () => [on.x, on.y].map(([low, high]) => (low + high) / 2);
       const at = (event) => { const box = stage.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
       const units = ([px, py]) => [on.fromX(px), on.fromY(py)];
@@ -280,7 +281,7 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
           const half = share * (high - low) / 2, c = clamp(centre[d], [low + half, high - half]);
           return share === 1 ? [low, high] : [c - half, c + half];
         });
-        stage.style.touchAction = share < 1 ? "none" : "pan-y";
+        stage.style.touchAction = share < first ? "none" : "pan-y";
         stage.style.cursor = share < 1 ? "grab" : "";
         redraw();
       }
@@ -341,7 +342,8 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
       look(middle(), 1);
       return {
         elements: [named("+", "Zoom in", () => nearer(1.5)), named("\u2212", "Zoom out", () => nearer(1 / 1.5)), button("Show all", () => look(middle(), 1))],
-        home(x, y) { whole = [x, y]; look([x, y].map(([low, high]) => (low + high) / 2), 1); },
+        home(x, y, part = 1, centre = [x, y].map(([low, high]) => (low + high) / 2)) { whole = [x, y]; first = part; look(centre, part); },
+        reach(x, y) { if ([x, y].some((v, d) => v !== clamp(v, [on.x, on.y][d]))) look([x, y], share); },
         times: () => 1 / share,
       };
     }

@@ -87,11 +87,15 @@ play.add("wordmap", function (root, data, tools) {
     }
   }
 
-  function whole() {  // all places, as wide and high as the picture
-    const { places } = runs[now.run];
-    const [x, y] = [0, 1].map((d) => [Math.min(...places.map((p) => p[d])), Math.max(...places.map((p) => p[d]))]);
-    const half = 0.54 * Math.max(x[1] - x[0], (y[1] - y[0]) / 0.8, 1e-9), [cx, cy] = [x, y].map(([low, high]) => (low + high) / 2);
-    view.home([cx - half, cx + half], [cy - 0.8 * half, cy + 0.8 * half]);
+  function whole() {  // at first, where all but a few of the words are
+    const sorted = [0, 1].map((d) => runs[now.run].places.map((p) => p[d]).sort((a, b) => a - b));
+    const [all, most] = [0, 0.01].map((cut) => {
+      const skip = Math.floor(cut * words.length), [x, y] = sorted.map((list) => [list[skip], list[list.length - 1 - skip]]);
+      return { centre: [(x[0] + x[1]) / 2, (y[0] + y[1]) / 2], half: 0.55 * Math.max(x[1] - x[0], (y[1] - y[0]) / 0.8, 1e-9) };
+    });
+    const [cx, cy] = all.centre;
+    view.home([cx - all.half, cx + all.half], [cy - 0.8 * all.half, cy + 0.8 * all.half], Math.min(1, most.half / all.half), most.centre);
+    view.reach(...runs[now.run].places[now.word]);
   }
 
   // ---- controls
@@ -110,7 +114,7 @@ play.add("wordmap", function (root, data, tools) {
   root.append(title, list);
   const show = tools.readings([["same", "of these, in the word's class"], ["flat", "of these, among its ten nearest on the flat map"]]);
 
-  function choose(i) { now.word = i; change(); }
+  function choose(i) { now.word = i; view.reach(...runs[now.run].places[i]); change(); }
 
   function change() {
     const { places, unit: rows } = runs[now.run], word = words[now.word], own = classOf[now.word];
@@ -140,8 +144,9 @@ play.add("wordmap", function (root, data, tools) {
 
   return {
     set(changes) {
+      if ("run" in changes) now.run = changes.run;
       if ("word" in changes) now.word = index.get(changes.word);
-      if ("run" in changes) { now.run = changes.run; whole(); }
+      whole();
       change();
     },
     state: () => ({
