@@ -77,7 +77,7 @@ play.add("sigreg", function (root, data, tools) {
 
   const show = tools.readings([
     ["count", "points N"], ["statistic", "T of this shadow"], ["sigreg", "SIGReg, 64 shadows"], ["variance", "VICReg's variance"],
-    ["covariance", "VICReg's covariance"], ["pull", "pull to the mean"], ["penalty", "chosen penalty"], ["total", "pull + λ × penalty"],
+    ["covariance", "VICReg's covariance"], ["visreg", "VISReg, 64 shadows"], ["pull", "pull to the mean"], ["penalty", "chosen penalty"], ["total", "pull + λ × penalty"],
   ]);
 
   function turn(angle) { now.angle = ((angle / DEGREE + 360) % 360) * DEGREE; change(); }
@@ -89,7 +89,7 @@ play.add("sigreg", function (root, data, tools) {
     direction.set(Math.round(now.angle / DEGREE) % 360); weight.set(sliderAt(now.lambda)); penalty.set(now.loss);
     const values = {
       count: now.points.length, statistic: eppsPulley(shadow), sigreg: sigreg(now.points).value, variance: variancePenalty(now.points).value,
-      covariance: covariancePenalty(now.points).value, pull: found.pull, penalty: found.penalty, total: found.total,
+      covariance: covariancePenalty(now.points).value, visreg: lossOf(now.points, "visreg", 1).penalty, pull: found.pull, penalty: found.penalty, total: found.total,
     };
     show(values);
     tools.say(verdict(values));
