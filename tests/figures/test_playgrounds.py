@@ -14,6 +14,7 @@ from jepa_utils.evaluation.neighbours import nearest_neighbours
 from jepa_utils.figures.play import play_html
 from jepa_utils.objectives.sigreg import epps_pulley, sigreg
 from jepa_utils.objectives.vicreg import covariance_penalty, variance_penalty
+from jepa_utils.objectives.visreg import visreg
 
 STILL = '<svg viewBox="0 0 300 90" width="300" height="90"><circle cx="45" cy="45" r="40"/></svg>'
 WORDS = dict(caption="A playground in a test of the book.", alt="Whatever its picture may show.")
@@ -480,12 +481,13 @@ def test_shadow_turns_by_key_hand_and_slider(figure):
 PENALTIES = {
     "sigreg": lambda x: sigreg(x, directions=DIRECTIONS),
     "vicreg": lambda x: 25 * variance_penalty(x) + covariance_penalty(x),
+    "visreg": lambda x: visreg(x, directions=DIRECTIONS),
 }
 
 
-def penalty_and_push(key, base, value):
+def penalty_and_push(of, base, value):
     size = torch.tensor(float(value), dtype=torch.float64, requires_grad=True)
-    penalty = PENALTIES[key](size * torch.tensor(base, dtype=torch.float64))
+    penalty = of(size * torch.tensor(base, dtype=torch.float64))
     penalty.backward()
     return float(penalty.detach()), -float(size.grad)
 
@@ -499,7 +501,7 @@ def test_spread_pushes_as_the_package_does(value, figure):
     given /= math.sqrt(given.var(axis=0, ddof=1).mean())
     np.testing.assert_allclose(base, given, atol=2e-4)
     for key in PENALTIES:
-        penalty, push = penalty_and_push(key, base, value)
+        penalty, push = penalty_and_push(PENALTIES[key], base, value)
         assert shown[key] == pytest.approx(penalty, abs=1e-4)
         assert shown[f"{key}-push"] == pytest.approx(push, abs=1e-4)
     flat = torch.tensor(value * base[:, 0])
@@ -508,12 +510,28 @@ def test_spread_pushes_as_the_package_does(value, figure):
     np.testing.assert_allclose(seen["mean"], [waves.real, waves.imag], atol=1e-9)
 
 
+def test_spread_of_one_term_is_the_package_s(browser, tmp_path):
+    terms = {
+        "vicreg.variance": variance_penalty,
+        "visreg.scale": lambda x: visreg(x, directions=DIRECTIONS, shape=0, center=0),
+    }
+    page = open_page(browser, tmp_path, html("spread", spread() | {"losses": list(terms)}))
+    figure = page.locator("figure")
+    base = put(figure, spread=0.05)["base"]
+    for key, term in terms.items():
+        penalty, push = penalty_and_push(term, base, 0.05)
+        assert read(figure)[key] == pytest.approx(penalty, abs=1e-4)
+        assert read(figure)[f"{key}-push"] == pytest.approx(push, abs=1e-4)
+    assert figure.get_by_text("VISReg's scale term", exact=True).count() == 2
+    page.context.close()
+
+
 def test_spread_curves_are_relative_to_that_at_a_half(figure):
     seen = state(figure)
     for key in PENALTIES:
-        half = abs(penalty_and_push(key, seen["base"], 0.5)[1])
+        half = abs(penalty_and_push(PENALTIES[key], seen["base"], 0.5)[1])
         for i in (0, 20, 44):
-            push = penalty_and_push(key, seen["base"], 10 ** seen["powers"][i])[1]
+            push = penalty_and_push(PENALTIES[key], seen["base"], 10 ** seen["powers"][i])[1]
             assert seen["curves"][key][i] == pytest.approx(push / half, abs=1e-4)
 
 

@@ -1,19 +1,24 @@
 // needs losses.js
 // A spread to pull: a cloud shrinks to one spot and grows again; what the fingerprint and the penalties make of it, and how hard
-// each pushes. data: points (N, 2); optional: spread, losses (all of LOSSES), frequency of the ring.
+// each pushes. data: points (N, 2); optional: spread, losses (default: all of LOSSES; "vicreg.variance"
+// is one term of one), frequency of the ring.
 // figure.play, for tests: set({spread}) and state().
 play.add("spread", function (root, data, tools) {
   const losses = data.losses || Object.keys(LOSSES), FREQUENCY = data.frequency ?? 0.9, LIMIT = 4.5, MOST = 2, LOW = -3.1, PER = 0.05;
   const given = data.points.lists(), { centred, xx, yy } = moments(given), wide = Math.sqrt((xx + yy) / 2);
   const base = centred.map((p) => p.map((v) => v / wide));  // spread 1: the standard deviation per dimension, averaged as variances
-  const short = (key) => LOSSES[key].label.split(":")[0];
+  const short = (key) => {
+    const [loss, term] = key.split("."), name = LOSSES[loss].label.split(":")[0];
+    return term ? `${name}'s ${term} term` : name;
+  };
   let spread = data.spread ?? 1, shadow, pushes;
 
   const at = (s) => base.map(([x, y]) => [s * x, s * y]);
-  // The loss at a spread, and its push: minus its derivative with respect to the spread.
+  // The loss at a spread, and its push: minus its gradient, along the way on which the cloud grows.
   function push(key, s) {
-    const { penalty, penaltyGradient } = lossOf(at(s), key, 1);
-    return { value: penalty, push: 0 - penaltyGradient.reduce((sum, g, i) => sum + g[0] * base[i][0] + g[1] * base[i][1], 0) };
+    const [loss, term] = key.split("."), whole = lossOf(at(s), loss, 1);
+    const { value, gradient } = term ? LOSSES[loss].terms.find(([, name]) => name === term)[2](at(s)) : { value: whole.penalty, gradient: whole.penaltyGradient };
+    return { value, push: 0 - gradient.reduce((sum, g, i) => sum + g[0] * base[i][0] + g[1] * base[i][1], 0) };
   }
   const half = Object.fromEntries(losses.map((key) => [key, Math.abs(push(key, 0.5).push)]));
   const powers = Array.from({ length: 45 }, (_, i) => -3 + i * (3 + Math.log10(MOST)) / 44);
