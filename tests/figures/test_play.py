@@ -342,6 +342,7 @@ def test_in_two_dimensions_64_directions_are_enough():
 
 def test_four_corners_are_right_to_vicreg_and_wrong_to_sigreg(page):
     """As the page says; and at 0 no arrow is left."""
+    put(page, loss="sigreg")
     figure = page.locator("figure").first
     figure.get_by_role("button", name="four corners").click()
     read = figure.evaluate(READ)
