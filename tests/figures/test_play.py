@@ -86,7 +86,11 @@ def test_other_data_is_kept_as_it_is():
 @pytest.mark.parametrize(
     "change, error, words",
     [
-        (dict(name="sigreg.js"), ValueError, r"name must be one of hero, sigreg, got 'sigreg.js'"),
+        (
+            dict(name="sigreg.js"),
+            ValueError,
+            r"name must be one of hero, lambdas, shadow, sigreg, spread, wordmap, got 'sigreg.js'",
+        ),
         (dict(name="losses"), ValueError, r"name must be one of .*, got 'losses'"),
         (dict(name="../play"), ValueError, r"got '../play'"),
         (dict(bits=12), ValueError, "bits must be 8 or 16, got 12"),
@@ -140,7 +144,7 @@ def test_nothing_comes_from_outside_and_nothing_is_evaluated(name):
     sources = re.findall(r'\b(?:src|href)\s*=\s*["\']?([^"\'\s>]+)', text)
     assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,")
     assert base64.b64decode(sources[0].partition(",")[2]).startswith(b"\x89PNG")
-    assert not plt.get_fignums() and len(text) < 120_000
+    assert not plt.get_fignums() and len(text) < 130_000
 
 
 def test_words_are_escaped():
@@ -152,7 +156,8 @@ def test_words_are_escaped():
 
 
 def test_shared_parts_come_first():
-    assert script_files("sigreg") == ["play.js", "playgrounds/losses.js", "playgrounds/sigreg.js"]
+    shared = ["play.js", "playgrounds/losses.js", "playgrounds/shadows.js"]
+    assert script_files("sigreg") == [*shared, "playgrounds/sigreg.js"]
 
 
 # --- in a browser
@@ -337,6 +342,7 @@ def test_in_two_dimensions_64_directions_are_enough():
 
 def test_four_corners_are_right_to_vicreg_and_wrong_to_sigreg(page):
     """As the page says; and at 0 no arrow is left."""
+    put(page, loss="sigreg")
     figure = page.locator("figure").first
     figure.get_by_role("button", name="four corners").click()
     read = figure.evaluate(READ)
