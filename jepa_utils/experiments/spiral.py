@@ -67,18 +67,18 @@ class SpiralRecipe:
     width: float = 0.1  # a neighbour's t differs by at most this, in radians
     hidden: int = 64  # width of the encoder's two hidden layers
     batch_size: int = 256  # N, pairs per step
-    learning_rate: float = 1e-3  # of Adam
+    learning_rate: float = 3e-3  # of Adam
     weight: float = 0.01  # lambda, the factor of SIGReg
     num_slices: int = 64  # M, random directions per step
     dimensions: tuple[int, ...] = (2, 4, 6, 8, 16, 32)  # D, each with a network of its own
     # epochs after which a network is measured; the last one is the end
-    looks: tuple[int, ...] = (0, 1, 3, 6, 12, 25, 50, 100, 200, 400)
+    looks: tuple[int, ...] = (0, 1, 3, 6, 12, 25, 50, 100, 200)
     weights: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-1, 1.0)  # other lambdas
     weights_dimensions: tuple[int, ...] = (6, 32)  # where they are tried
-    weights_looks: tuple[int, ...] = (0, 12, 25, 50)
-    objective_looks: tuple[int, ...] = (0, 6, 12, 25, 50)
+    weights_looks: tuple[int, ...] = (0, 12, 25)
+    objective_looks: tuple[int, ...] = (0, 3, 6, 12, 25)
     start_sizes: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 0.0)  # to escape from
-    escape_looks: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
+    escape_looks: tuple[int, ...] = (0, 1, 2, 4, 8)
     num_seeds: int = 3  # runs of each part
 
     @classmethod
@@ -98,7 +98,7 @@ class SpiralRecipe:
     @classmethod
     def long(cls) -> SpiralRecipe:
         """Four times as many epochs of the curves: half an hour on one thread of its own."""
-        return cls(looks=(*cls().looks, 800, 1600))
+        return cls(looks=(*cls().looks, 400, 800))
 
 
 # ---- many encoders, with both rules or one of them
