@@ -72,7 +72,7 @@ class SpiralRecipe:
     num_slices: int = 64  # M, random directions per step
     dimensions: tuple[int, ...] = (2, 4, 6, 8, 16, 32)  # D, each with a network of its own
     # epochs after which a network is measured; the last one is the end
-    looks: tuple[int, ...] = (0, 1, 3, 6, 12, 25, 50, 100, 200)
+    looks: tuple[int, ...] = (0, 1, 3, 6, 12, 25, 50, 100, 200, 400)
     weights: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-1, 1.0)  # other lambdas
     weights_dimensions: tuple[int, ...] = (6, 32)  # where they are tried
     weights_looks: tuple[int, ...] = (0, 12, 25)
@@ -98,7 +98,7 @@ class SpiralRecipe:
     @classmethod
     def long(cls) -> SpiralRecipe:
         """Four times as many epochs of the curves: half an hour on one thread of its own."""
-        return cls(looks=(*cls().looks, 400, 800))
+        return cls(looks=(*cls().looks, 800, 1600))
 
 
 # ---- many encoders, with both rules or one of them
