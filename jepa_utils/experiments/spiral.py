@@ -238,6 +238,10 @@ def _visreg(weight: float, recipe: SpiralRecipe, encoder: nn.Module) -> dict[str
     return dict(regularizer=VISReg(recipe.num_slices), weight=weight)
 
 
+def _weaker_shape(shape: float, recipe: SpiralRecipe, encoder: nn.Module) -> dict[str, Any]:
+    return dict(regularizer=VISReg(recipe.num_slices, shape=shape), weight=1.0)
+
+
 def _infonce(temperature: float, recipe: SpiralRecipe, encoder: nn.Module) -> dict[str, Any]:
     return dict(objective=InfoNCE(temperature=temperature))
 
@@ -257,13 +261,20 @@ OBJECTIVES: dict[str, tuple[Options, tuple[float, ...]]] = {
     "Weak-SIGReg": (_weak, (1e-3, 1e-2, 1e-1, 1.0, 10.0)),
     "VICReg": (_vicreg, (1e-2, 1e-1, 1.0, 10.0, 100.0)),
     "VISReg": (_visreg, (1e-2, 1e-1, 1.0, 10.0, 100.0)),
+    # its terms are published with equal factors; here that of the shape is chosen
+    "VISReg, weaker shape": (_weaker_shape, (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),
     "InfoNCE": (_infonce, (0.02, 0.07, 0.2, 0.5, 1.0)),
     "EMA + stop-gradient": (_ema, (0.9, 0.97, 0.99, 0.997, 0.999)),
     "SIGReg alone": (_sigreg_alone, (1.0,)),
     "predictor, no EMA": (_no_ema, (0.0,)),
 }
 
-ESCAPES = {"SIGReg": 0.01, "VICReg": 1.0, "VISReg": 1.0}  # with which setting
+ESCAPES = {
+    "SIGReg": 0.01,
+    "VICReg": 1.0,
+    "VISReg": 1.0,
+    "VISReg, weaker shape": 1e-3,
+}  # with which setting
 
 
 def _jepa(objective: str, setting: float, recipe: SpiralRecipe, seed: int) -> JEPA:

@@ -165,7 +165,9 @@ def test_clouds_to_escape_from_have_the_size_that_they_are_said_to_have(record):
     for name, escape in escapes.items():
         assert escape["0.01"]["spread"][0] == pytest.approx(0.01, rel=0.1)
         assert escape["0"]["spread"][0] == 0
-        moves = name == "VISReg"  # ties between equal points are broken, whatever their order
+        moves = name.startswith(
+            "VISReg"
+        )  # ties between equal points are broken, whatever their order
         assert (escape["0"]["spread"][1] > 0) == moves
 
 
