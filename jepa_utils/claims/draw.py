@@ -16,6 +16,7 @@ from jepa_utils.claims.judge import (
     interval,
     judge,
     read_results,
+    rounded,
     verdict_of,
 )
 
@@ -137,7 +138,7 @@ def _limits(recorded: Recorded) -> list[str]:
     values = recorded.values
     if len(values) < LEAST_SEEDS or not all(map(math.isfinite, values)):
         return []
-    return list(map(figure_text, interval(values)))
+    return [rounded(values, end) for end in interval(values)]
 
 
 def budget_text(budget: Mapping[str, list[float]]) -> str:

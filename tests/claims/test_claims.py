@@ -505,7 +505,7 @@ def test_recorded_values_are_read_back(shown):
         [0.8] * 3,
         {"ours": [3, 6, 0.5]},
     )
-    assert purity.text() == "0.92 ± 0.02 share (3 seeds)"
+    assert purity.text() == "0.920 ± 0.020 share (3 seeds)"
     assert purity.data == [{"name": "toy", "origin": "mirror"}] and same.data == []
     assert same.value is True and same.control is None and same.text() == "yes"
     assert found.glued == {"count": (25, 0.02), "seconds": (1.5, None), "name": ("romeo", None)}
@@ -546,18 +546,18 @@ def test_the_row_is_generated_from_the_claim(shown):
         "0.5",
         "at least 0.8",
         "a third above the base rate",
-        "0.92 ± 0.02 (3 seeds)",
+        "0.920 ± 0.020 (3 seeds)",
         "shuffled vectors",
-        "0.15 ± 0.071 (2 seeds)",
-        "0.86 ± 0.01 (3 seeds)",
+        "0.150 ± 0.071 (2 seeds)",
+        "0.860 ± 0.010 (3 seeds)",
         "ours 1,200 steps, 4,800 samples, 2.5 s",
         "this run, profile laptop, data toy (mirror)",
         "reproduced",
     )
     for text in words:
         assert text in row["text/plain"] and text in row["text/html"].replace("&#x27;", "'")
-    assert "(3 seeds), 95 % limits 0.8863 and 0.9537" in row["text/plain"]
-    assert "(3 seeds) [0.8863, 0.9537]" in row["text/html"]
+    assert "(3 seeds), 95 % limits 0.886 and 0.954" in row["text/plain"]
+    assert "(3 seeds) [0.886, 0.954]" in row["text/html"]
     assert '<tr id="claim-purity" class="claim-reproduced">' in row["text/html"]
     assert '<a href="../book/scoreboard.html#row-purity">' in row["text/html"]
     assert "style=" not in row["text/html"]
@@ -605,7 +605,7 @@ def test_a_box_names_the_record_that_its_number_comes_from_and_only_its_own_data
 
 def test_a_box_says_why_it_gives_no_verdict():
     text = draw.claim_box(claim(), recorded(0.7, 0.8, 0.9))["text/plain"]
-    assert "[inconclusive]" in text and "the bound lies within the 95 % limits 0.6314 and" in text
+    assert "[inconclusive]" in text and "the bound lies within the 95 % limits 0.63 and" in text
 
 
 @pytest.mark.parametrize(
