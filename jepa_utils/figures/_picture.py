@@ -21,7 +21,6 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
-from matplotlib.transforms import Bbox
 from PIL import Image
 
 SCALE = 100  # CSS pixels per inch, so that a font of 10 points is 14 pixels high
@@ -32,6 +31,7 @@ PHONE = "screen and (max-width: 600px)"  # paper gets the figure as drawn
 WIDTH = 3.6  # inches: what a phone has room for
 HEIGHT = 2.6  # of a panel that has others above or below it, in inches
 SMALLEST = 0.6  # a picture without labels stays recognisable down to this width, in inches
+EDGE = 10  # pixels around what is drawn
 MANY = 4  # more panels than these stand in two columns, or the figure would never end
 
 
@@ -59,7 +59,7 @@ def picture_html(fig: Figure, alt: str) -> str:
     stacked = style = ""
     try:
         if narrow(fig):
-            small, size = _encoded(fig, canvas, crop(fig))
+            small, size = _encoded(fig, canvas, cropped=True)
             stacked = (
                 f'<source media="{PHONE}" srcset="{small}" width="{size[0]}" height="{size[1]}">'
             )
@@ -73,13 +73,14 @@ def picture_html(fig: Figure, alt: str) -> str:
     )
 
 
-def _encoded(fig: Figure, canvas, part: Bbox | None = None) -> tuple[str, tuple[int, int]]:
-    """A figure, or a part in inches, as a data address; its width and height in CSS pixels."""
+def _encoded(fig: Figure, canvas, cropped: bool = False) -> tuple[str, tuple[int, int]]:
+    """A figure as a data address, and its width and height in CSS pixels."""
     canvas.draw()
-    picture, buffer = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), io.BytesIO()
-    if part is not None:
-        x0, y0, x1, y1 = (part.extents * fig.dpi).round()
-        picture = picture.crop((x0, picture.height - y1, x1, picture.height - y0))
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    if cropped:  # without what is empty above and below
+        drawn = np.flatnonzero((pixels != 255).any(axis=(1, 2)))
+        pixels = pixels[max(0, drawn[0] - EDGE) : drawn[-1] + EDGE]
+    picture, buffer = Image.fromarray(pixels), io.BytesIO()
     if any(image.get_array().ndim == 3 for ax in fig.axes for image in ax.images):  # photographs
         kind = "webp"
         picture.save(buffer, kind, quality=85)
@@ -124,17 +125,19 @@ def narrow(fig: Figure) -> bool:
     kept = _columns_kept(panels, rows, columns)
     grid = _move(fig, panels, rows, columns, kept)
     fig.set_figwidth(WIDTH)
-    _break_words(fig, panels, kept)
+    across = _break_words(fig, panels, kept)
     heights = [0.0] * grid.nrows
     for ax in panels:
         row = ax.get_subplotspec().rowspan.start
         heights[row] = max(heights[row], _height(ax, WIDTH / kept, drawn_height, len(panels) > 1))
     grid.set_height_ratios(heights)
-    fig.set_figheight(sum(heights))
+    fig.set_figheight(sum(heights) + across * (grid.nrows + 1))
     for ax in panels:
         _fit(ax.yaxis.label, heights[ax.get_subplotspec().rowspan.start] - 0.2)
     if any(ax.get_aspect() != "auto" and ax.name != "3d" for ax in panels):
-        fig.set_layout_engine("compressed")  # no empty space between panels of fixed shape
+        # no empty space between panels of fixed shape
+        room = {"h_pad": across / 2} if across else {}
+        fig.set_layout_engine("compressed", rect=(0.01, 0, 0.97, 1), **room)
     _raise_legend(fig, panels)
     _mend(fig, panels)
     return True
@@ -189,8 +192,9 @@ def _height(ax: Axes, width: float, drawn: float, several: bool) -> float:
     if ax.get_aspect() == "auto":
         lines = sum(1 + name.get_text().count("\n") for name in ax.get_yticklabels())
         return max(min(drawn, HEIGHT) if several else drawn, 0.21 * lines + 0.6)
-    lines = ax.get_title().count("\n") + 1 if ax.get_title() else 0
-    return width * min(2, ax.get_data_ratio() * ax.get_aspect()) + 0.2 * (lines + _labelled(ax))
+    words = (ax.get_title(), ax.get_title("left"), ax.get_xlabel())
+    lines = sum(1 + text.count("\n") for text in words if text) + _labelled(ax)
+    return width * min(2, ax.get_data_ratio() * ax.get_aspect()) + 0.2 * lines
 
 
 def _size(like: Text, words: str) -> tuple[float, float]:
@@ -209,22 +213,33 @@ def _fit(text: Text, room: float) -> None:
         text.set_text(textwrap.fill(words, letters, break_long_words=False))
 
 
-def _break_words(fig: Figure, panels: list[Axes], kept: int) -> None:
-    width = WIDTH / kept
+def _break_words(fig: Figure, panels: list[Axes], kept: int) -> float:
+    """Break titles and labels; the height of titles that stand across a row, in inches."""
+    width, across = WIDTH / kept, 0.0
     for ax in panels:
         margin = 0.4 if _labelled(ax) else 0.05
         _fit(ax.title, width - margin)
         _fit(ax.xaxis.label, width - margin)
-        alone = not any(o.get_title("left") for o in panels if o is not ax and _same_row(ax, o))
         if isinstance(ax.yaxis.get_major_locator(), FixedLocator):  # names of rows
             names = ax.get_yticklabels()
             for name in names:
                 _fit(name, 0.4 * width)
             ax.set_yticks(ax.get_yticks(), [name.get_text() for name in names])
-        _fit(ax._left_title, (WIDTH if alone else width) - margin)
+        title = ax._left_title
+        alone = not any(o.get_title("left") for o in panels if o is not ax and _same_row(ax, o))
+        _fit(title, WIDTH - 0.5 if alone else width - margin)
+        size = _size(title, title.get_text())
+        if alone and size[0] > width - margin:
+            # as a title it would push the next panel away
+            over = dict(xycoords="axes fraction", xytext=(0, 4), textcoords="offset points")
+            said = ax.annotate(title.get_text(), (0, 1), fontsize=title.get_fontsize(), **over)
+            said.set_in_layout(False)
+            title.set_text("")
+            across = max(across, size[1] + 0.1)
     for text in (fig._suptitle, fig._supxlabel):
         if text is not None:
             _fit(text, WIDTH - 0.2)
+    return across
 
 
 def _same_row(ax: Axes, other: Axes) -> bool:
@@ -284,10 +299,3 @@ def _mend(fig: Figure, panels: list[Axes]) -> None:
                 text.set(rotation=45, ha="right", rotation_mode="anchor")
     if not changed:
         fig.set_layout_engine("none")  # all is in its place
-
-
-def crop(fig: Figure) -> Bbox:
-    """The part of a drawn figure to keep, in inches: without what is empty above and below."""
-    box = fig.get_tightbbox()
-    low, high = max(0, box.y0 - 0.05), min(fig.get_figheight(), box.y1 + 0.05)
-    return Bbox([[0, low], [fig.get_figwidth(), high]])

@@ -194,6 +194,28 @@ def test_labels_of_a_map_never_overlap_and_groups_come_first():
     assert 40 < len(small) < len(wide) < 150 and set(words[-12:]) <= wide
 
 
+def test_a_sentence_above_a_row_of_pictures_is_broken_and_moves_none_of_them():
+    with figure_style():
+        fig, axes = plt.subplots(2, 5, figsize=(8, 4))
+        for ax in axes.flat:
+            ax.imshow(np.zeros((4, 4, 3)))
+            ax.set(xticks=[], yticks=[])
+        for row in axes:
+            row[0].set_title("a sentence of a person " * 4, loc="left", fontsize=8)
+    assert narrow(fig)
+    fig.draw_without_rendering()
+    plt.close(fig)
+    for row in axes:
+        gaps = [b.get_position().x0 - a.get_position().x1 for a, b in itertools.pairwise(row)]
+        assert np.ptp(gaps) < 0.01
+        (said,) = row[0].texts
+        x0, y0, x1, y1 = inches(said, fig)
+        assert 0 <= x0 and x1 <= WIDTH and said.get_text().count("\n") == 1
+        assert y0 >= row[0].get_position().y1 * fig.get_figheight()
+        assert y1 <= fig.get_figheight()
+        assert row[0] is axes[0, 0] or y1 <= axes[0, 0].get_position().y0 * fig.get_figheight()
+
+
 def decoded(address):
     return Image.open(io.BytesIO(base64.b64decode(address.partition("base64,")[2])))
 
