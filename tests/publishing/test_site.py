@@ -31,8 +31,12 @@ UNTYPESET = r"""() => {
   return [...bad.map(e => e.outerHTML.slice(0, 80)), ...(raw ? ['raw TeX: ' + text.textContent.substr(raw.index, 60)] : [])]
 }"""
 
-IMAGES = """() => [...document.querySelectorAll('article img, figure img')].map(e => [e.src.slice(0, 80), e.alt,
-                                                                                  e.complete && e.naturalWidth > 0])"""
+# Images load when they come into view, so each is called for first.
+IMAGES = """async () => {
+  await Promise.all([...document.images].map(e => { e.loading = 'eager'; return e.decode().catch(() => null) }))
+  return [...document.querySelectorAll('article img, figure img')].map(e => [e.src.slice(0, 80), e.alt,
+                                                                                  e.complete && e.naturalWidth > 0])
+}"""
 
 # Text in the article whose colour is too near to what is painted behind it. Code has the theme's
 # own accessible colours.
