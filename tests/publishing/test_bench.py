@@ -25,6 +25,16 @@ def test_the_compared_formulas_are_the_same_function():
 MISSED = "times the source's formula"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Beside other tests two threads wait for each other; and all later tests would have two."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "THREADS", 1)
+        yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """One benchmark of a tiny shape that any run passes, but for one bound that none does."""
