@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import nbformat
 from scipy.special import stdtrit
 
 from jepa_utils.claims.declare import PROFILES, Claim, ClaimError, Expect, data_text, figure_text
@@ -217,6 +216,8 @@ def read_results(notebook: Path | Mapping, chapter: str | None = None) -> Chapte
     """
     if not isinstance(notebook, Mapping):
         chapter = chapter or Path(notebook).stem
+        import nbformat  # it takes longer than all else that a chapter's first cell imports
+
         notebook = nbformat.read(notebook, as_version=4)
     profile, data, recorded, glued, keys = None, [], [], {}, []
     for output in outputs_of(notebook):
