@@ -15,16 +15,18 @@ from html import escape, unescape
 from pathlib import Path
 
 from docutils import nodes
+from latex2mathml.converter import convert
 from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 from jepa_utils.files import write_whole
-from jepa_utils.publishing.formulas import readable
 
 DESCRIPTION = 200  # characters, about what a search engine shows
 CARD = (1200, 630)  # pixels of a social preview
-STORED_IMAGE = re.compile(r'<img src="data:image/png;base64,([^"]+)"')
+STORED_IMAGE = re.compile(
+    r'<(?P<tag>img|source)\b[^>]*?"(?P<address>data:image/(?P<kind>png|webp);base64,(?P<data>[^"]+))"[^>]*>'
+)
 # Sphinx-exercise gives the contents of every exercise and every solution the same name.
 REPEATED_NAMES = re.compile(r' id="(?:exercise|solution)-content"')
 FORMULA = re.compile(
@@ -65,11 +67,11 @@ def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict, do
     """Write a page's images to files, unique names, formulas without scripts, and its head."""
     if context.get("body"):
         body = REPEATED_NAMES.sub("", context["body"])
-        pictures = list(STORED_IMAGE.finditer(body))
+        pictures = [found for found in STORED_IMAGE.finditer(body) if found["tag"] == "img"]
         body = images_to_files(body, Path(app.outdir), "../" * pagename.count("/"))
         context["body"] = with_readable_formulas(body)
         if pictures and app.config.html_baseurl and doctree is not None:
-            card = social_card(base64.b64decode(pictures[0][1]))
+            card = social_card(base64.b64decode(pictures[0]["data"]))
             write_whole(Path(app.outdir) / "_images" / _card_name(pagename), card)
     if doctree is not None:
         title = re.sub(r"<[^>]*>", "", str(context.get("title", "")))
@@ -110,20 +112,25 @@ def images_to_files(body: str, out: Path, up: str) -> str:
         The HTML with addresses in place of the pictures. The first one loads at once: it is what
         the reader came for. Sizes are kept, so that nothing moves when one arrives.
     """
-    count = 0
+    folder, count = out / "_images", 0
 
     def moved(found: re.Match) -> str:
         nonlocal count
-        count += 1
-        content = base64.b64decode(found[1])
-        name = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
-        folder = out / "_images"
+        tag, content = found[0], base64.b64decode(found["data"])
+        name = f"{hashlib.sha256(content).hexdigest()[:16]}.{found['kind']}"
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / name).exists():
             write_whole(folder / name, content)
-        width, height = Image.open(io.BytesIO(content)).size
-        lazy = ' loading="lazy"' if count > 1 else ""
-        return f'<img src="{up}_images/{name}" width="{width}" height="{height}"{lazy}'
+        added = ""
+        if found["tag"] == "img":
+            count += 1
+            added += ' loading="lazy"' if count > 1 else ""
+            if " width=" not in tag:
+                width, height = Image.open(io.BytesIO(content)).size
+                added += f' width="{width}" height="{height}"'
+        return tag.replace(found["address"], f"{up}_images/{name}").replace(
+            f"<{found['tag']}", f"<{found['tag']}{added}", 1
+        )
 
     return STORED_IMAGE.sub(moved, body)
 
@@ -132,9 +139,10 @@ def with_readable_formulas(body: str) -> str:
     """Beside each formula, for browsers without scripts, one that can be read."""
 
     def both(found: re.Match) -> str:
-        tag, source = found[1], unescape(EQUATION_NUMBER.sub("", found[2])).strip()
+        source = unescape(EQUATION_NUMBER.sub("", found[2])).strip()
         source = re.sub(r"^\\[(\[]|\\[)\]]$", "", source)
-        return f'{found[0]}<noscript><{tag} class="formula">{readable(source)}</{tag}></noscript>'
+        display = "block" if found[1] == "div" else "inline"
+        return f"{found[0]}<noscript>{convert(source, display=display)}</noscript>"
 
     return FORMULA.sub(both, body)
 
@@ -147,7 +155,7 @@ def description(doctree: nodes.document) -> str:
         parts = []
         for node in paragraph.findall(lambda n: isinstance(n, (nodes.Text, nodes.math))):
             if isinstance(node, nodes.math):
-                parts.append(re.sub(r"<[^>]*>", "", readable(node.astext())))
+                parts.append(re.sub(r"<[^>]*>", "", convert(node.astext())))
             elif not isinstance(node.parent, nodes.math):
                 parts.append(str(node))
         text = " ".join(unescape("".join(parts)).split())
