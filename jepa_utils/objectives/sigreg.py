@@ -65,7 +65,7 @@ class _Grid:
     """The positive knots ``k * base`` for k = 1..H, as tensors ready for use."""
 
     base: float
-    right: int  # planes on the right: even cosines, see `_even_planes_`
+    right: int  # planes on the right: even cosines, see `_form_`
     weight: Tensor  # (2H,)  w_k phi(t_k), for the cosines and again for the sines
     target: Tensor  # (2H,)  phi(t_k), then zeros: what the means of a standard normal are
     slope: Tensor  # (2H,)  derivative factors, see `_statistic_`
