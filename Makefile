@@ -7,7 +7,7 @@ READY := .venv/.installed
 NO_INSTALL := Installing failed. It needs a network (or an index that pip is set to), once; the same command tries again.
 
 .DEFAULT_GOAL := help
-.PHONY: help book test format verify bench lock clean
+.PHONY: help book pdf test format verify bench lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -16,11 +16,14 @@ help:  ## list these targets
 book: $(READY)  ## run the chapters that are stale, then build the HTML
 	$(BIN)/jepa book
 
+pdf: book  ## build the book, then print it into one PDF; needs a Chromium
+	$(BIN)/jepa pdf
+
 # One thread each for two processes: two threads on busy cores only get in each other's way.
 test: $(READY)  ## check style, run all tests and, under the smoke profile, all notebooks; no network
 	@start=$$(date +%s); status=0; \
 	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && \
-	JEPA_PROFILE=smoke JEPA_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests notebooks -n 2 --dist loadfile \
+	JEPA_PROFILE=smoke JEPA_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests notebooks -n 2 --dist loadfile --no-loadscope-reorder \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=120 || status=$$?; \
 	echo "make test: $$(($$(date +%s) - start)) s"; exit $$status
 

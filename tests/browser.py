@@ -36,7 +36,7 @@ def find_browser() -> str:
 
 @contextlib.contextmanager
 def open_browser() -> Iterator:
-    """A browser that asks for nothing on its own account, closed at the end."""
+    """A browser that reaches nothing but this machine, and asks for nothing on its own account."""
     executable = find_browser()
     from playwright.sync_api import sync_playwright
 
@@ -47,6 +47,7 @@ def open_browser() -> Iterator:
         "--disable-component-update",
     ]
     options += ["--disable-sync", "--no-first-run"]
+    options += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
     # Playwright keeps an event loop running while it is open: closed here, it is in no other test's
     # way.
     with (

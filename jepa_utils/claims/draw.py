@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from html import escape
@@ -15,6 +16,7 @@ from jepa_utils.claims.judge import (
     interval,
     judge,
     read_results,
+    rounded,
     verdict_of,
 )
 
@@ -51,7 +53,8 @@ def claim_rows(pairs: list[tuple[Claim, Recorded]]) -> dict[str, str]:
     return {"text/html": html, "text/plain": "\n".join(_plain(*pair) for pair in pairs)}
 
 
-DRAWN_ABOVE = {"text/html": "<!-- drawn above -->", "text/plain": "drawn above"}
+DRAWN_BELOW = {"text/html": "<!-- drawn below -->", "text/plain": "drawn below"}
+HEADING = re.compile(r"^#{1,6} ", flags=re.M)
 HEADS = ("Statement or finding", "Verdict", "The source", "Ours [95 % limits]", "Control")
 KINDS = {"statement": "A source's statement", "finding": "Our finding", "check": "Check"}
 
@@ -135,7 +138,7 @@ def _limits(recorded: Recorded) -> list[str]:
     values = recorded.values
     if len(values) < LEAST_SEEDS or not all(map(math.isfinite, values)):
         return []
-    return list(map(figure_text, interval(values)))
+    return [rounded(values, end) for end in interval(values)]
 
 
 def budget_text(budget: Mapping[str, list[float]]) -> str:
@@ -195,7 +198,7 @@ def redraw(notebook: Mapping, claims: Mapping[str, Claim]) -> bool:
     """Draw a stored notebook's claims anew from its recorded values and today's `claims.yml`.
 
     What is drawn is a function of the claim and the recorded value, so rewording a claim or another
-    style needs no new run. Claims that one cell recorded are drawn together, where the first was.
+    style needs no new run. Claims of one section are drawn together, where the last was recorded.
 
     Returns
     -------
@@ -204,13 +207,12 @@ def redraw(notebook: Mapping, claims: Mapping[str, Claim]) -> bool:
     """
     recorded = {r.claim: r for r in read_results(notebook).recorded}
     drawings = []
-    for cell in notebook["cells"]:
-        noted = [(output, _note(output)) for output in cell.get("outputs", ())]
+    for section in _sections(notebook):
+        noted = [(o, _note(o)) for cell in section for o in cell.get("outputs", ())]
         boxes = [(output, note["claim"]) for output, note in noted if note.get("claim") in claims]
         pairs = [(claims[id], recorded[id]) for _, id in boxes]
-        drawings += [
-            (output, DRAWN_ABOVE if i else claim_rows(pairs)) for i, (output, _) in enumerate(boxes)
-        ]
+        drawings += [(output, DRAWN_BELOW) for output, _ in boxes[:-1]]
+        drawings += [(output, claim_rows(pairs)) for output, _ in boxes[-1:]]
         for output, note in noted:
             if "table" in note:
                 own = [c for c in claims.values() if c.chapter == note["table"]]
@@ -221,6 +223,16 @@ def redraw(notebook: Mapping, claims: Mapping[str, Claim]) -> bool:
             output["data"] = drawn
             changed = True
     return changed
+
+
+def _sections(notebook: Mapping) -> list[list[Mapping]]:
+    """The cells, parted where a heading stands."""
+    sections: list[list[Mapping]] = [[]]
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown" and HEADING.search("".join(cell["source"])):
+            sections.append([])
+        sections[-1].append(cell)
+    return sections
 
 
 def _note(output: Mapping) -> Mapping:

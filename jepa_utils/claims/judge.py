@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import nbformat
 from scipy.special import stdtrit
 
 from jepa_utils.claims.declare import PROFILES, Claim, ClaimError, Expect, data_text, figure_text
@@ -51,11 +50,22 @@ class Recorded:
 
     def text_of(self, values: list[float]) -> str:
         """The same of a control, or of half the budget."""
-        text = figure_text(values[0] if len(values) == 1 else statistics.mean(values))
+        text = rounded(values, values[0] if len(values) == 1 else statistics.mean(values))
         if len(values) > 1 and all(map(math.isfinite, values)):
-            text += f" ± {statistics.stdev(values):.2g}"
+            text += f" ± {rounded(values, statistics.stdev(values))}"
         text += f" {self.unit}" if self.unit else ""
         return text + (f" ({len(values)} {self.over})" if len(values) > 1 else "")
+
+
+def rounded(values: list[float], number: float) -> str:
+    """What was made of repeated values, to two digits of their spread; of one value as it is."""
+    if len(values) == 1 or not all(map(math.isfinite, values)):
+        return figure_text(number)
+    spread = statistics.stdev(values)
+    if not 1e-9 < spread < 1e9:
+        return figure_text(number)
+    places = 1 - math.floor(math.log10(spread))
+    return f"{round(number, places) + 0.0:,.{max(0, places)}f}"
 
 
 class Judgement(NamedTuple):
@@ -128,7 +138,7 @@ def judge(claim: Claim, recorded: Recorded | None) -> Judgement:
     if len(recorded.values) < LEAST_SEEDS:
         return Judgement("inconclusive", f"fewer than {LEAST_SEEDS} {recorded.over}")
     if side == "open":
-        low, high = map(figure_text, interval(recorded.values))
+        low, high = (rounded(recorded.values, end) for end in interval(recorded.values))
         return Judgement("inconclusive", f"the bound lies within the 95 % limits {low} and {high}")
     if claim.compares and not (recorded.half and recorded.budget):
         return Judgement("inconclusive", "trained methods, compared at one budget only")
@@ -206,6 +216,8 @@ def read_results(notebook: Path | Mapping, chapter: str | None = None) -> Chapte
     """
     if not isinstance(notebook, Mapping):
         chapter = chapter or Path(notebook).stem
+        import nbformat  # it takes longer than all else that a chapter's first cell imports
+
         notebook = nbformat.read(notebook, as_version=4)
     profile, data, recorded, glued, keys = None, [], [], {}, []
     for output in outputs_of(notebook):

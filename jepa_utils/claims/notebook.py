@@ -202,7 +202,7 @@ def _numbers(given: object, name: str) -> list[float | bool]:
     return numbers.tolist()
 
 
-def glue(key: str, value: float | int | bool | str, *, rtol: float | None = 0.25) -> None:
+def glue(key: str, value: float | int | bool | str, *, rtol: float | None = 0.02) -> None:
     """Glue a measured value that is no claim, so that prose refers to it with ``{glue:text}`key```.
 
     Parameters
@@ -211,7 +211,7 @@ def glue(key: str, value: float | int | bool | str, *, rtol: float | None = 0.25
         Letters, digits, dashes, dots and underscores; used once per run.
     value : number, bool or str
         The value.
-    rtol : float, optional
+    rtol : float, default 0.02
         Relative tolerance within which a re-run must find it again; None for what may differ
         freely, such as timings. Text is never compared.
     """

@@ -1,4 +1,4 @@
-const root = document.getElementById(ID), film = root.querySelector(".film"), still = root.querySelector("img");
+const root = document.getElementById(ID), film = root.querySelector(".film"), still = root.querySelector(".film-still");
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const shade = bytes(DATA.shade), views = DATA.views.map((v) => ({ ...v, bytes: bytes(v.points) }));
 const canvases = [...film.querySelectorAll(".film-views canvas")], texts = [...film.querySelectorAll(".film-reading")];
@@ -18,14 +18,16 @@ function sharp(canvas, ratio) {  // as many pixels as the screen has; sizes in C
 function drawCloud(canvas, view, frame) {
   const [pen, width, height] = sharp(canvas, 1), n = shade.length, start = frame * 2 * n;
   pen.strokeStyle = "#999"; pen.strokeRect(0.5, 0.5, width - 1, height - 1);
-  pen.fillStyle = "#555"; pen.font = "11px sans-serif";
-  pen.fillText("\u2212" + DATA.limit, 3, height - 4); pen.fillText("+" + DATA.limit, width - 26, height - 4);
+  pen.font = "11px sans-serif";
   for (let i = 0; i < n; i++) {
     pen.fillStyle = DATA.palette[shade[i]];
     pen.beginPath();
     pen.arc(view.bytes[start + 2 * i] / 255 * width, (1 - view.bytes[start + 2 * i + 1] / 255) * height, 2, 0, 7);
     pen.fill();
   }
+  const axes = "axes \u00b1" + view.limit[frame];  // of this run in this frame, over the points
+  pen.fillStyle = "#ffffffd0"; pen.fillRect(1, height - 17, pen.measureText(axes).width + 6, 16);
+  pen.fillStyle = "#1a1a1a"; pen.fillText(axes, 4, height - 5);
 }
 
 function drawChart(frame) {
@@ -65,5 +67,5 @@ button.addEventListener("click", () => {
 });
 slider.addEventListener("input", () => { stop(); show(+slider.value); });
 window.addEventListener("resize", () => show(+slider.value));
-still.hidden = true; still.style.display = "none"; film.hidden = false;
+still.hidden = true; film.hidden = false;
 show(DATA.frames - 1);

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -19,7 +18,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
+from jepa_utils.figures._picture import picture_html
 from jepa_utils.figures.style import COLOURS, LINES, check_description, figure_style
 
 __all__ = ["show_player"]
@@ -34,7 +35,7 @@ def show_player(
     readings: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     track: str,
-    limit: float,
+    limit: float | Mapping[str, float | Sequence[float]],
     unit: str,
     caption: str,
     alt: str,
@@ -52,8 +53,9 @@ def show_player(
         For each run, numbers to be read along with the film, by name.
     track : str
         The reading that is also drawn as a curve, on a scale from 0 to 1.
-    limit : float
-        The axes run from -limit to +limit, in units of the points; points outside lie on the edge.
+    limit : float, or mapping of str to float or sequence (F,) of float
+        The axes run from -limit to +limit, in units of the points, and say so; points outside lie
+        on the edge. It may differ by run, and from frame to frame: then the film magnifies.
     unit : str
         What a frame is, such as "epoch"; the first frame is number 0.
     caption : str
@@ -69,7 +71,8 @@ def show_player(
     """
     from IPython.display import display
 
-    frames, points = _check(views, colour, readings, track, limit)
+    frames, points = _check(views, colour, readings, track)
+    limits = _limits(limit, views, frames)
     check_description(caption, alt)
     colour = np.asarray(colour, dtype=float)
     span = np.ptp(colour) or 1.0
@@ -77,13 +80,13 @@ def show_player(
     data = {
         "frames": frames,
         "unit": unit,
-        "limit": float(limit),
         "track": track,
         "palette": [to_hex(c) for c in colormaps["viridis"](np.linspace(0, 0.95, SHADES))],
         "shade": base64.b64encode(shade.tobytes()).decode(),
         "views": [
             {
-                "points": _encode(places, limit),
+                "points": _encode(places, limits[name]),
+                "limit": [float(f"{value:.2g}") for value in limits[name]],
                 "colour": COLOURS[index],
                 "dash": _dash(LINES[index]),
                 "track": [round(float(value), 4) for value in readings[name][track]],
@@ -108,10 +111,10 @@ def show_player(
         f'<p class="film-reading"></p></div>'
         for name, view in zip(views, data["views"], strict=True)
     )
-    still = _still(views, colour, readings, track, limit, unit)
+    still = picture_html(_still(views, colour, readings, track, limits, unit), alt)
     html = (
         f'<figure id="{identity}"><style>\n{_part("film.css")}</style>'
-        f'<img src="data:image/png;base64,{still}" alt="{escape(alt)}">'
+        f'<div class="film-still">{still}</div>'
         f'<div class="film" role="group" aria-label="{escape(alt)}" hidden>'
         f'<div class="film-views">{panels}</div>'
         f'<canvas class="film-chart" aria-hidden="true"></canvas>'
@@ -135,7 +138,7 @@ def _part(name: str) -> str:
     return files("jepa_utils.figures").joinpath(name).read_text(encoding="utf-8")
 
 
-def _check(views, colour, readings, track: str, limit: float) -> tuple[int, int]:
+def _check(views, colour, readings, track: str) -> tuple[int, int]:
     shapes = {name: np.shape(places) for name, places in views.items()}
     if not views or len(set(shapes.values())) != 1:
         raise ValueError(f"views must all have one shape (F, N, 2), got {shapes}")
@@ -150,8 +153,6 @@ def _check(views, colour, readings, track: str, limit: float) -> tuple[int, int]
         )
     if len(views) > len(COLOURS):
         raise ValueError(f"views must be at most {len(COLOURS)}, got {len(views)}")
-    if not 0 < limit < np.inf:
-        raise ValueError(f"limit must be positive and finite, got {limit}")
     numbers = [values for name in views for values in readings.get(name, {}).values()]
     for argument, parts in (("views", views.values()), ("colour", [colour]), ("readings", numbers)):
         if not all(np.isfinite(np.asarray(part, dtype=float)).all() for part in parts):
@@ -166,6 +167,20 @@ def _check(views, colour, readings, track: str, limit: float) -> tuple[int, int]
     return shape[0], shape[1]
 
 
+def _limits(limit, views, frames: int) -> dict[str, np.ndarray]:
+    """The limit of each view in each frame."""
+    given = limit if isinstance(limit, Mapping) else dict.fromkeys(views, limit)
+    if set(given) != set(views):
+        raise ValueError(f"limit must name the views {sorted(views)}, got {sorted(given)}")
+    for name, values in given.items():
+        numbers = np.asarray(values, dtype=float)
+        if numbers.shape not in ((), (frames,)):
+            raise ValueError(f"limit of {name!r} must be one or {frames}, got {numbers.shape}")
+        if not ((numbers > 0) & (numbers < np.inf)).all():
+            raise ValueError(f"limit must be positive and finite, got {values}")
+    return {name: np.broadcast_to(np.asarray(given[name], float), frames) for name in views}
+
+
 def _dash(line: str | tuple) -> list[float]:
     """A line style of Matplotlib as pixels of dashes and gaps; film and still look alike."""
     if line == "-":
@@ -176,17 +191,18 @@ def _dash(line: str | tuple) -> list[float]:
     return [2 * length for length in pattern]
 
 
-def _encode(places: np.ndarray, limit: float) -> str:
-    """Coordinates as bytes, 0 to 255 from -limit to +limit."""
-    scaled = np.clip(np.asarray(places, dtype=float) / limit, -1, 1)
+def _encode(places: np.ndarray, limits: np.ndarray) -> str:
+    """Coordinates as bytes, 0 to 255 from -limit to +limit of their frame."""
+    scaled = np.clip(np.asarray(places, dtype=float) / limits[:, None, None], -1, 1)
     return base64.b64encode(np.rint((scaled + 1) / 2 * 255).astype(np.uint8).tobytes()).decode()
 
 
-def _still(views, colour, readings, track: str, limit: float, unit: str) -> str:
-    """The last frame as a PNG."""
+def _still(views, colour, readings, track: str, limits, unit: str) -> Figure:
+    """The last frame."""
     with figure_style():
         fig, axes = plt.subplots(1, len(views) + 1, figsize=(3.2 * (len(views) + 1), 3.4))
     for index, (name, places) in enumerate(views.items()):
+        limit = limits[name][-1]
         axes[index].scatter(*np.clip(places[-1], -limit, limit).T, c=colour, s=4, cmap="viridis")
         axes[index].set(
             title=name.replace("$", r"\$"),
@@ -202,7 +218,4 @@ def _still(views, colour, readings, track: str, limit: float, unit: str) -> str:
         )
     axes[-1].set(xlabel=unit, ylabel=track, ylim=(0, 1.02))
     axes[-1].legend()
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=100)
-    plt.close(fig)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return fig

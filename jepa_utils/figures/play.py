@@ -10,7 +10,6 @@ place.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 import re
@@ -19,10 +18,10 @@ from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from jepa_utils.figures._picture import picture_html
 from jepa_utils.figures.style import check_description
 
 __all__ = ["play_html", "show_play"]
@@ -181,8 +180,4 @@ def _picture(still: Figure | str, alt: str) -> str:
         return f'<div role="img" aria-label="{escape(alt)}">{still}</div>'
     if not isinstance(still, Figure):
         raise TypeError(f"still must be a figure or an <svg>, got {type(still).__name__}")
-    buffer = io.BytesIO()
-    still.savefig(buffer, format="png", dpi=100)
-    plt.close(still)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
+    return picture_html(still, alt)

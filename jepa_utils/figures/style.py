@@ -5,16 +5,18 @@ Every series differs in colour, marker and line, so that nothing rests on colour
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+
+from jepa_utils.figures._picture import picture_html
 
 __all__ = ["figure_style", "plot_dots", "plot_map", "plot_runs", "show_figure"]
 
@@ -35,7 +37,6 @@ def figure_style() -> AbstractContextManager:
         {
             "figure.figsize": (7, 3.6),
             "figure.constrained_layout.use": True,
-            "savefig.dpi": 130,
             "font.size": 10,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -58,10 +59,12 @@ def check_description(caption: str, alt: str) -> None:
 def show_figure(fig: Figure, *, caption: str, alt: str) -> None:
     """Show a figure with its caption and alt text, and close it.
 
+    On a phone its panels stand below each other.
+
     Parameters
     ----------
     fig : matplotlib.figure.Figure
-        The figure.
+        The figure: one panel, or panels that are the cells of one grid.
     caption : str
         What is drawn, and how to read it; shown below.
     alt : str
@@ -76,12 +79,7 @@ def show_figure(fig: Figure, *, caption: str, alt: str) -> None:
     from IPython.display import display
 
     check_description(caption, alt)
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png")
-    plt.close(fig)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    image = f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
-    html = f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    html = f"<figure>{picture_html(fig, alt)}<figcaption>{escape(caption)}</figcaption></figure>"
     display({"text/html": html, "text/plain": f"[figure] {caption}"}, raw=True)
 
 
@@ -175,6 +173,8 @@ def plot_map(
 ) -> None:
     """Draw words at their places, each group with its own colour and marker, the others in grey.
 
+    A word that would run into others is left out, its mark stays; words of a group come first.
+
     Parameters
     ----------
     ax : Axes
@@ -207,8 +207,40 @@ def plot_map(
             marker=MARKERS[number],
             label=name,
         )
-    for word, place, group in zip(words, points, index, strict=True):
-        colour = "#666666" if group < 0 else COLOURS[group]
+    labels = [
         ax.annotate(
-            word, place, fontsize=6.5, color=colour, xytext=(2, 2), textcoords="offset points"
+            word,
+            place,
+            fontsize=8,
+            color="#666666" if group < 0 else COLOURS[group],
+            xytext=(0, 0),
+            textcoords="offset points",
         )
+        for word, place, group in zip(words, points, index, strict=True)
+    ]
+    ax.add_artist(_Labels([labels[i] for i in np.argsort(index < 0, kind="stable")]))
+
+
+class _Labels(Artist):
+    """Lets no label run into another: before they are drawn, at whatever size, each is put right or
+    left of its place, above or below it, where there is room, and hidden where there is none."""
+
+    def __init__(self, labels: Sequence[Annotation]):
+        super().__init__()
+        self.labels = labels  # those first that come first to a free place
+        self.set_zorder(min((label.get_zorder() for label in labels), default=0) - 0.1)
+
+    def draw(self, renderer) -> None:
+        taken = np.empty((0, 4))
+        for label in self.labels:
+            label.set_visible(True)
+            for side, height in (("left", 3), ("right", 3), ("left", -9), ("right", -9)):
+                label.set(ha=side, position=(3 if side == "left" else -3, height))
+                x0, y0, x1, y1 = label.get_window_extent(renderer).extents
+                inside = self.axes.bbox.x0 <= x0 and x1 <= self.axes.bbox.x1
+                apart = (taken[:, 0] > x1) | (taken[:, 2] < x0) | (taken[:, 1] > y1)
+                if inside and (apart | (taken[:, 3] < y0)).all():
+                    taken = np.vstack([taken, (x0, y0, x1, y1)])
+                    break
+            else:
+                label.set_visible(False)

@@ -11,17 +11,16 @@ weights ``w_k``::
 
 **How it is computed**: value and gradient in one pass, with no array of size N x slices x knots.
 The integrand is even and zero at ``t = 0``, so only positive knots count, and those are multiples
-``k * base`` of one base frequency. ``cos(k a)`` and ``sin(k a)`` come from one cosine and one sine
-of ``a = base * u`` by the Chebyshev recurrence, and only the lower half ``k <= B`` is ever formed:
-the upper half follows from::
+``k * base`` of one base frequency. With ``a = base * u``, one cosine and one sine per projection
+serve all of them, for every ``cos ka`` and ``sin ka`` is a sum of products of two *planes*::
 
-    cos((B+j) a) = 2 cos(B a) cos(j a) - cos((B-j) a)
-    sin((B+j) a) = 2 cos(B a) sin(j a) + sin((B-j) a)
+    [cos a, sin a, cos a sin a, cos 2a]  x  [cos 2a, 1, cos 4a, cos 6a, ...]
 
-so every mean is linear in the products of the *planes* ``[1, cos a .. cos Ba, sin a .. sin Ba]``
-with the two rows ``1`` and ``cos Ba``: one batched matrix product. The gradient is a trigonometric
-polynomial in ``a``, hence linear in the same planes: a second product. ``_Grid.expansion`` holds
-those linear relations, read one way for the value and the other for the gradient.
+Only these planes are formed, about half as many as knots. The means over samples are one batched
+matrix product of the left ones with the right ones. The gradient is a trigonometric polynomial in
+``a`` and hence a sum of the same products: a second matrix product, then left times right.
+``_Grid.expansion`` holds those linear relations, read one way for the value and the other for the
+gradient.
 """
 
 from __future__ import annotations
@@ -47,9 +46,10 @@ from jepa_utils.objectives._distributed import BatchGroup, covariance, join
 
 __all__ = ["SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"]
 
-# Numbers per plane in one chunk on a CPU: nine planes of this size stay near the cores, and fit in
-# the memory bound.
-_CPU_CHUNK = 96 * 1024
+# Numbers per plane in one chunk on a CPU: the planes stay near the cores, and fit in the memory
+# bound.
+_CPU_CHUNK = 64 * 1024
+_LEFT = 4  # planes on the left: cos a, sin a, cos a sin a, cos 2a
 
 
 def _check_grid(knots: int, t_max: float) -> tuple[int, float]:
@@ -65,15 +65,12 @@ class _Grid:
     """The positive knots ``k * base`` for k = 1..H, as tensors ready for use."""
 
     base: float
-    half: int  # B: highest harmonic that is formed
+    right: int  # planes on the right: even cosines, see `_form_`
     weight: Tensor  # (2H,)  w_k phi(t_k), for the cosines and again for the sines
     target: Tensor  # (2H,)  phi(t_k), then zeros: what the means of a standard normal are
     slope: Tensor  # (2H,)  derivative factors, see `_statistic_`
-    expansion: Tensor  # (2H, 2 * planes)  harmonics from products of planes with [1, cos Ba]
-
-    @property
-    def planes(self) -> int:
-        return 2 * self.half + 1
+    expansion: Tensor  # (2H, 4 * right)  harmonics from products of a left and a right plane
+    constant: Tensor  # (2H,)  what has to be added to that
 
 
 @lru_cache(maxsize=32)
@@ -92,38 +89,67 @@ def _grid(knots: int, t_max: float, dtype: torch.dtype, device: torch.device) ->
     if not odd:
         weight[1::2] = 0
     weight = weight * phi
-
-    half = (harmonics + 1) // 2
-    planes = 2 * half + 1
-    cos, sin = (
-        (lambda j: j),
-        (lambda j: half + j),
-    )  # where the planes lie; cos(0) is the plane of ones
-    expansion = torch.zeros(2, harmonics, 2, planes, dtype=torch.float64)
-    ones, top = 0, 1
-    for n in range(1, harmonics + 1):
-        if n <= half:
-            expansion[0, n - 1, ones, cos(n)] = 1
-            expansion[1, n - 1, ones, sin(n)] = 1
-        else:
-            j = n - half
-            expansion[0, n - 1, top, cos(j)] = 2
-            expansion[0, n - 1, ones, cos(half - j)] -= 1
-            expansion[1, n - 1, top, sin(j)] = 2
-            if half > j:
-                expansion[1, n - 1, ones, sin(half - j)] += 1
+    expansion, constant = _expand(harmonics)
 
     def ready(tensor: Tensor) -> Tensor:
         return tensor.to(dtype).to(device)  # in this order: not every device has double precision
 
     return _Grid(
         base=base,
-        half=half,
+        right=expansion.shape[-1],
         weight=ready(torch.cat([weight, weight])),
         target=ready(torch.cat([phi, torch.zeros_like(phi)])),
         slope=ready(torch.cat([2 * weight * t, -2 * weight * t])),
-        expansion=ready(expansion.view(2 * harmonics, 2 * planes)),
+        expansion=ready(expansion.view(2 * harmonics, -1)),
+        constant=ready(constant),
     )
+
+
+def _expand(harmonics: int) -> tuple[Tensor, Tensor]:
+    """``cos ka``, then ``sin ka``, for k = 1..H: products (2H, 4, right) and constants (2H,).
+
+    Solved for the highest harmonic, one after the other::
+
+        cos a       cos 2ja = (cos (2j+1)a + cos (2j-1)a) / 2
+        sin a       cos 2ja = (sin (2j+1)a - sin (2j-1)a) / 2
+        cos a sin a cos 2ja = (sin (2j+2)a - sin (2j-2)a) / 4
+        cos 2a      cos 2ja = (cos (2j+2)a + cos (2j-2)a) / 2
+    """
+    right = max(2, (harmonics + 1) // 2)
+    cos = torch.zeros(2 * right + 1, _LEFT, right, dtype=torch.float64)
+    sin, constant = torch.zeros_like(cos), torch.zeros(2 * right + 1, dtype=torch.float64)
+    constant[0] = 1  # cos 0
+    for j in range(right):
+        plane, sign = _place(j)
+        for row, (high, factor, kind) in enumerate(
+            ((1, 2, cos), (1, 2, sin), (2, 4, sin), (2, 2, cos))
+        ):
+            k = 2 * j + high
+            kind[k, row, plane] = sign * (factor if j else factor / 2)  # j = 0: the two are one
+            if j:
+                turn = -1 if kind is cos else 1
+                kind[k] += turn * kind[k - 2 * high]
+                constant[k] += turn * constant[k - 2 * high] if kind is cos else 0
+    keep = slice(1, harmonics + 1)
+    return torch.cat([cos[keep], sin[keep]]), torch.cat([constant[keep], 0 * constant[keep]])
+
+
+def _place(j: int) -> tuple[int, int]:
+    """Which plane on the right is ``cos 2ja``, and its sign there; see `_form_`."""
+    return (1, 0)[j] if j < 2 else j, (1, 1, -1, -1)[j % 4]
+
+
+def _form_(angles: Tensor, planes: tuple[Tensor, ...]) -> None:
+    """Fill cos a, sin a, cos a sin a, cos 2a, (1), -cos 4a, -cos 6a, cos 8a, cos 10a, ..."""
+    cos, sin, both, double, one, *even = planes
+    torch.cos(angles, out=cos)
+    torch.sin(angles, out=sin)
+    torch.mul(cos, sin, out=both)
+    torch.addcmul(one, sin, sin, value=-2, out=double)
+    last, before = double, one
+    for j, plane in enumerate(even):  # cos (2j+2)a = 2 cos 2a cos 2ja - cos (2j-2)a, in one pass
+        torch.addcmul(before, double, last, value=2 if j % 2 else -2, out=plane)
+        last, before = plane, last
 
 
 def _statistic_(
@@ -131,44 +157,40 @@ def _statistic_(
 ) -> Tensor:
     """Epps-Pulley statistic of every row; `angles` is overwritten by its gradient.
 
-    angles (R, N) is ``base * u``; it comes back as dT/du where `gradient`, and as scratch
+    angles (R, N) is ``base * u``; it comes back as dT/du where `gradient`, and as it was
     otherwise. Returns T (R,)."""
     rows, n = angles.shape
-    half, planes = grid.half, grid.planes
     harmonics = grid.target.numel() // 2
     chunk = _chunk_rows(rows, n if group is None else group.largest, angles.device)
-    basis = angles.new_empty(planes, chunk, n)
-    basis[0] = 1
-    waves = angles.new_empty(chunk, 2, n) if gradient else None
+    basis = angles.new_empty(_LEFT - 1 + grid.right, chunk, n)
+    basis[_LEFT] = 1
+    waves = angles.new_empty(chunk, _LEFT, n) if gradient else None
     statistic = angles.new_empty(rows)
+    target = grid.target - grid.constant
+    r = 0
     for start in range(0, rows, chunk):
         a = angles[start : start + chunk]  # (r, N)
-        r = a.shape[0]
-        f = basis[:, :r]  # (planes, r, N)
-        torch.cos(a, out=f[1])
-        torch.sin(a, out=f[half + 1])
-        double_cos = torch.mul(f[1], 2, out=a)  # the angle itself is not needed any more
-        for k in range(2, half + 1):
-            torch.mul(double_cos, f[k - 1], out=f[k]).sub_(f[k - 2])
-            torch.mul(double_cos, f[half + k - 1], out=f[half + k])
-            if k > 2:  # sin(0) = 0 has no plane
-                f[half + k].sub_(f[half + k - 2])
-        f_rows = f.transpose(0, 1)  # (r, planes, N)
-        products = torch.bmm(
-            f_rows[:, 0 : half + 1 : half], f_rows.transpose(1, 2)
-        )  # (r, 2, planes): with 1, with cos Ba
-        sums = products.reshape(r, 2 * planes) @ grid.expansion.T  # (r, 2H)
+        if len(a) != r:  # at the start, and for what is left at the end
+            r = len(a)
+            planes = basis[:, :r].unbind()
+            of_row = basis[:, :r].transpose(0, 1)  # (r, planes, N)
+            left, right = of_row[:, :_LEFT], of_row[:, _LEFT - 1 :]
+        _form_(a, planes)
+        products = torch.bmm(left, right.transpose(1, 2))  # (r, 4, right)
+        sums = products.view(r, -1) @ grid.expansion.T  # (r, 2H)
         if group is not None:
             dist.all_reduce(sums)
-        gap = sums / count - grid.target
+        gap = sums / count - target
         torch.mv(gap * gap, grid.weight, out=statistic[start : start + r])
         if gradient:
             # d cos(k a)/du = -t sin(k a) and d sin(k a)/du = t cos(k a): the two halves change
             # places.
-            slopes = torch.cat([gap[:, harmonics:], gap[:, :harmonics]], dim=1) * grid.slope
-            coefficients = (slopes @ grid.expansion).view(r, 2, planes)
-            w = torch.bmm(coefficients, f_rows, out=waves[:r])
-            torch.addcmul(w[:, 0], w[:, 1], f[half], out=a)
+            slopes = gap.roll(harmonics, dims=1) * grid.slope
+            coefficients = (slopes @ grid.expansion).view(r, _LEFT, -1)
+            torch.bmm(coefficients, right, out=waves[:r])
+            torch.addcmul((slopes @ grid.constant)[:, None], left[:, 0], waves[:r, 0], out=a)
+            for i in range(1, _LEFT):
+                a.addcmul_(left[:, i], waves[:r, i])
     return statistic.mul_(count)
 
 

@@ -1,6 +1,7 @@
 """The performance table of `make bench`.
 
-SIGReg against the formulas that it replaces, and compiled against plain steps, in pairs.
+SIGReg against the formulas that it replaces, against those of other packages and against other
+objectives, and compiled against plain steps, in pairs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +28,9 @@ from torch import Tensor
 
 from jepa_utils.experiments.cifar10 import VisionRecipe
 from jepa_utils.files import write_whole
-from jepa_utils.objectives.sigreg import sigreg
+from jepa_utils.objectives.sigreg import SIGReg, sigreg
+from jepa_utils.objectives.vicreg import covariance_penalty, variance_penalty
+from jepa_utils.objectives.visreg import visreg
 
 SHAPES = [(2048, 10, 256), (1024, 256, 1024), (4096, 64, 1024)]  # (N, D, slices)
 # What the book promises; None where nothing is promised.
@@ -42,21 +46,30 @@ RECIPE = VisionRecipe.one_pass  # whose steps are compiled
 WARM_STEPS = 20
 
 
-def complex_formula(x: Tensor, directions: Tensor) -> Tensor:
-    """SIGReg as chapter 1's source writes it: complex exponentials at 17 knots over [-5, 5]."""
-    t = torch.linspace(-5, 5, 17)
+def complex_formula(
+    x: Tensor, directions: Tensor, *, knots: int = 17, t_max: float = 5.0
+) -> Tensor:
+    """SIGReg with complex exponentials at all knots, as chapter 1's source and LeJEPA write it."""
+    t = torch.linspace(-t_max, t_max, knots)
     phi = torch.exp(-0.5 * t**2)
     empirical = torch.exp(-1j * (x @ directions).unsqueeze(-1) * t).mean(dim=0)  # (slices, knots)
     return len(x) * torch.trapezoid((empirical - phi).abs() ** 2 * phi, t, dim=1).mean()
 
 
-def half_range_formula(x: Tensor, directions: Tensor) -> Tensor:
-    """The same value from cosines and sines at the 9 knots of [0, 5], and autograd."""
-    t = torch.linspace(0, 5, 9)
+def half_range_formula(
+    x: Tensor, directions: Tensor, *, knots: int = 17, t_max: float = 5.0
+) -> Tensor:
+    """The same value from cosines and sines at the knots from 0 on, and autograd."""
+    t = torch.linspace(0, t_max, (knots + 1) // 2)
     phi = torch.exp(-0.5 * t**2)
     angles = (x @ directions).unsqueeze(-1) * t  # (N, slices, knots)
     gap = (angles.cos().mean(dim=0) - phi) ** 2 + angles.sin().mean(dim=0) ** 2
     return 2 * len(x) * torch.trapezoid(gap * phi, t, dim=1).mean()
+
+
+def vicreg_penalties(x: Tensor, directions: Tensor) -> Tensor:
+    """What VICReg asks of one cloud; it needs no directions."""
+    return 25 * variance_penalty(x) + covariance_penalty(x)
 
 
 def floor(x: Tensor, directions: Tensor) -> Tensor:
@@ -85,24 +98,43 @@ def _seconds(
     return time.perf_counter() - started
 
 
-def package(x: Tensor, directions: Tensor) -> Tensor:
+def package(x: Tensor, directions: Tensor, **grid: float) -> Tensor:
     """The package's SIGReg on given directions."""
-    return sigreg(x, directions=directions)
+    return sigreg(x, directions=directions, **grid)
+
+
+# Losses of other packages, in their formulas, against ours at their grid; then other objectives.
+# LeJEPA's reference code, LeWorldModel, stable-pretraining and lightly share one formula.
+_LEJEPA, _EB_JEPA = (
+    {"knots": preset["knots"], "t_max": preset["t_max"]}
+    for preset in (SIGReg.PRESETS["lejepa"], SIGReg.PRESETS["eb_jepa"])
+)
+BESIDE = {
+    "LeJEPA's code, LeWorldModel": (partial(half_range_formula, **_LEJEPA), _LEJEPA),
+    "EB-JEPA": (partial(complex_formula, **_EB_JEPA), _EB_JEPA),
+    "VISReg": (lambda x, directions: visreg(x, directions=directions), {}),
+    "VICReg's penalties": (vicreg_penalties, {}),
+}
 
 
 def _paired_ratio(
-    other: Callable, shape: tuple[int, int, int], *, pairs: int, backward: bool = True
+    other: Callable,
+    shape: tuple[int, int, int],
+    *,
+    pairs: int,
+    backward: bool = True,
+    ours: Callable = package,
 ) -> tuple[float, float]:
     """Median of other / package over pairs timed in turn, and the package's median seconds."""
     x, directions = _draw(shape)
-    ratios, ours = [], []
+    ratios, seconds = [], []
     for pair in range(pairs + 2):
-        mine = _seconds(package, x, directions, backward=True)
+        mine = _seconds(ours, x, directions, backward=True)
         theirs = _seconds(other, x, directions, backward=backward)
         if pair >= 2:  # the first two warm caches and allocator
             ratios.append(theirs / mine)
-            ours.append(mine)
-    return statistics.median(ratios), statistics.median(ours)
+            seconds.append(mine)
+    return statistics.median(ratios), statistics.median(seconds)
 
 
 def _extra_peak(name: str, shape: tuple[int, int, int]) -> float:
@@ -184,8 +216,8 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
     output : Path
         Where the JSON goes; written beside and renamed.
     pairs : int, default 15
-        Timed pairs for each ratio (a third as many for the source's formula, which is slow; twice
-        as many steps).
+        Timed pairs for each ratio (a third as many for the source's formula, which is slow, and for
+        what stands beside; twice as many steps).
 
     Returns
     -------
@@ -205,6 +237,7 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
         *BOUNDS,
         title=f"SIGReg, forward and backward, {THREADS} threads",
     )
+    beside_table = Table("N, D, slices", *BESIDE, title="times as long as SIGReg at the same grid")
     rows, held = [], True
     for index, shape in enumerate(SHAPES):
         console.print(f"timing {shape} ...")
@@ -219,6 +252,13 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
             if memory
             else math.nan,
         }
+        beside = {
+            name: _paired_ratio(
+                other, shape, pairs=max(3, pairs // 3), ours=partial(package, **grid)
+            )[0]
+            for name, (other, grid) in BESIDE.items()
+        }
+        beside_table.add_row(str(shape), *(f"{value:.1f}" for value in beside.values()))
         cells = []
         for name, value in measured.items():
             bound = BOUNDS[name][index]
@@ -240,11 +280,13 @@ def run_benchmark(output: Path, *, pairs: int = 15) -> bool:
                 "slices": shape[2],
                 "milliseconds": 1e3 * ours,
                 **measured,
+                "times as long as SIGReg": {k: round(v, 3) for k, v in beside.items()},
             }
         )
     if memory:
         rows[0]["extra peak memory of the source's formula"] = _extra_peak("source", SHAPES[0])
     console.print(table)
+    console.print(beside_table)
     steps = {}
     if shutil.which("c++"):
         steps_table = Table(

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from unittest import mock
 
@@ -515,14 +515,14 @@ def glue_target(document: str, page: Path, root: Path) -> Path:
 
 
 def _glue_problems(text: str, page: Path, root: Path) -> list[str]:
-    problems = []
+    problems, keys = [], cache(lambda target: read_results(target).keys)
     for document, key in glue_references(text):
         target = glue_target(document, page, root) if document else page
         if target.suffix != ".ipynb" or not target.is_file():
             problems.append(
                 f"{page.stem}: glue reference {key!r} names no chapter: {document or 'this page'}"
             )
-        elif key not in read_results(target).keys:
+        elif key not in keys(target):
             problems.append(
                 f"{page.stem}: stale glue key {key!r}: {target.stem} does not record it"
             )

@@ -311,6 +311,19 @@ def book(
         typer.echo(f"\nThe book is at {page.relative_to(root)}\n{page.as_uri()}")
 
 
+@app.command()
+def pdf() -> None:
+    """Print the built book into one PDF, with contents and outline; needs a Chromium."""
+    from jepa_utils.publishing import chapters
+    from jepa_utils.publishing.pdf import PdfError, build_pdf
+
+    with _clear_errors(PdfError, stopped="stopped; a PDF that was there before still is"):
+        root = chapters.find_root()
+        path = build_pdf(root / "_build" / "html", root / "_toc.yml")
+        size = path.stat().st_size / 1e6
+        typer.echo(f"The book as one PDF ({size:.0f} MB) is at {path.relative_to(root)}")
+
+
 def build_html(root: Path) -> int:
     """Build the HTML with Jupyter Book; return its exit status."""
     program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]

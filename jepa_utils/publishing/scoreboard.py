@@ -518,6 +518,7 @@ def _small_image(kind: str, data: bytes) -> str:
         from PIL import Image
 
         picture, buffer = Image.open(io.BytesIO(data)), io.BytesIO()
+        picture = picture.convert("RGBA")  # one with a palette would be made small without blending
         picture.thumbnail((THUMBNAIL, THUMBNAIL))
         picture.save(buffer, format="png", optimize=True)
         kind, data = "image/png", buffer.getvalue()

@@ -13,7 +13,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from jepa_utils.claims.declare import ClaimError, load_claims
-from jepa_utils.publishing import chapters, scoreboard
+from jepa_utils.publishing import chapters, pages, scoreboard, search
 from jepa_utils.publishing.visibility import with_tags
 
 LOGGER = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ LOGGER = logging.getLogger(__name__)
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives, the guard and the dependencies on glued numbers."""
     scoreboard.setup(app)
+    pages.setup(app)
+    search.setup(app)
     app.add_directive("playground", Playground)
     app.connect("config-inited", add_repository)
     app.connect("builder-inited", guard)

@@ -1,37 +1,32 @@
 """A training on two processes that is killed goes on where it was, and ends as on one process."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
+from processes import as_torchrun, results_on_processes
+from torch.multiprocessing import ProcessExitedException
 
 from jepa_utils.data.load import LoadedData, load_data
+from jepa_utils.experiments import cifar10
 from jepa_utils.experiments.cifar10 import VisionRecipe, pretrain_record
 from jepa_utils.experiments.store import read_record
 
+HERE = Path(__file__).parent
 SCRIPT = """
-import os, signal, sys
-sys.path.insert(0, {here!r})
+import os, sys
+sys.path[:0] = {paths!r}
 import torch.distributed as dist
 from test_kill import train
 
-from jepa_utils.experiments import cifar10
-
-report, calls = cifar10.collapse_report, []
-
-def dying(embeddings):
-    calls.append(0)
-    # before training and after each epoch: in the second, before its checkpoint
-    if len(calls) == 3 and os.environ.get("LOCAL_RANK", "0") == "0":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return report(embeddings)
-
-if sys.argv[1] == "die":
-    cifar10.collapse_report = dying
 train({folder!r}, devices=2)
 dist.barrier()
 os._exit(0)  # see processes.py
@@ -56,35 +51,55 @@ def only_run(folder):
     return run
 
 
-def test_a_killed_training_on_two_processes_ends_as_on_one(tmp_path):
-    script, folder = tmp_path / "train.py", tmp_path / "two"
-    script.write_text(SCRIPT.format(here=os.path.dirname(__file__), folder=str(folder)))
-    # on a GPU there might not be two
+def die(folder, rank):
+    """The same, but the first process kills itself in its second epoch, before the checkpoint."""
+    as_torchrun(rank)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # on a GPU there might not be two
+    importlib.import_module("jepa_utils.training.fit").THREADS = 1
+    report, calls = cifar10.collapse_report, []
+
+    def dying(embeddings):
+        calls.append(0)
+        if len(calls) == 3 and rank == 0:  # before training and after each epoch
+            os.kill(os.getpid(), signal.SIGKILL)
+        return report(embeddings)
+
+    cifar10.collapse_report = dying
+    try:
+        train(folder, devices=2)
+    except RuntimeError:
+        time.sleep(60)  # lost its partner, and waits to be ended, so that not this is reported
+
+
+def go_on(folder, script):
+    """The same as a command, which starts its second process itself, as `jepa train` does."""
+    script.write_text(SCRIPT.format(paths=[str(HERE), str(HERE.parent)], folder=folder))
     alone = dict(JEPA_THREADS="1", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+    command = subprocess.Popen(
+        [sys.executable, script],
+        env=os.environ | alone,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = command.communicate(timeout=120)  # both have ended: the pipe is closed
+    except subprocess.TimeoutExpired:
+        os.killpg(command.pid, signal.SIGKILL)
+        raise
+    assert command.returncode == 0, said
 
-    def launch(what):
-        command = subprocess.Popen(
-            [sys.executable, script, what],
-            env=os.environ | alone,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            said, _ = command.communicate(timeout=120)  # both have ended: the pipe is closed
-        except subprocess.TimeoutExpired:
-            os.killpg(command.pid, signal.SIGKILL)
-            raise
-        return command.returncode, said
 
-    code, said = launch("die")
-    assert code == -signal.SIGKILL, said
+def test_a_killed_training_on_two_processes_ends_as_on_one(tmp_path):
+    folder = tmp_path / "two"
+    with pytest.raises(ProcessExitedException) as killed:
+        results_on_processes(partial(die, str(folder)), tmp_path, preload="lightning")
+    assert (killed.value.error_index, killed.value.exit_code) == (0, -signal.SIGKILL)
     (state,) = (folder / "checkpoints").iterdir()
     assert state.name.startswith("cifar10-killed-ijepa-0-")
     assert not (folder / "cifar10" / "killed.json").exists()
-    code, said = launch("go on")
-    assert code == 0, said
+    go_on(str(folder), tmp_path / "train.py")
     run = only_run(folder)
     assert list((folder / "checkpoints").iterdir()) == []
     assert run["hardware"].startswith("2 processes")

@@ -87,14 +87,20 @@ def test_bytes_give_back_the_coordinates_and_stop_at_the_limit(monkeypatch):
     ].all()
 
 
+def test_a_limit_may_follow_a_run_as_it_shrinks(monkeypatch):
+    size = 0.0123456 * 0.5 ** np.arange(FRAMES)
+    shrinking = {NAMES[1]: GOOD[NAMES[0]] / LIMIT * size[:, None, None]}
+    limit = {NAMES[0]: LIMIT, NAMES[1]: size}
+    html = render(monkeypatch, views=GOOD | shrinking, limit=limit)["text/html"]
+    same, magnified = data_of(html)["views"]
+    assert same["points"] == magnified["points"] and same["limit"] == [LIMIT] * FRAMES
+    assert magnified["limit"][:2] == [0.012, 0.0062]  # what the axes say
+
+
 def test_data_carries_shades_readings_and_track(monkeypatch):
     data = data_of(render(monkeypatch)["text/html"])
-    assert (data["frames"], data["unit"], data["limit"], data["track"]) == (
-        FRAMES,
-        "epoch",
-        LIMIT,
-        "rank",
-    )
+    assert (data["frames"], data["unit"], data["track"]) == (FRAMES, "epoch", "rank")
+    assert [view["limit"] for view in data["views"]] == [[LIMIT] * FRAMES] * 2
     shades = decoded(data["shade"], POINTS)
     assert (
         shades[0] == 0
@@ -185,6 +191,9 @@ RAMP = {"rank": np.linspace(0, 1, FRAMES)}
         (dict(colour=np.arange(39)), r"colour.*\(40,\).*\(39,\)"),
         (dict(colour=np.zeros((40, 3))), r"colour.*\(40, 3\)"),
         (dict(limit=0.0), "limit.*0.0"),
+        (dict(limit={"plain": 1.0}), r"^limit must name the views .*got \['plain'\]"),
+        (dict(limit=dict.fromkeys(NAMES, [1.0] * 5)), r"^limit of 'plain' .* 11, got \(5,\)"),
+        (dict(limit=dict.fromkeys(NAMES, [1.0] * 10 + [0.0])), "^limit must be positive"),
         (dict(limit=-1.0), "limit.*-1.0"),
         (dict(limit=math.nan), "limit.*nan"),
         (dict(limit=math.inf), "^limit.*inf"),
@@ -246,7 +255,7 @@ def test_nine_views_are_an_error_that_says_so(monkeypatch):
 # ---- in a browser
 
 STATE = """figure => ({
-  still: figure.querySelector('img').checkVisibility(), film: figure.querySelector('.film').checkVisibility(),
+  still: figure.querySelector('.film-still img').checkVisibility(), film: figure.querySelector('.film').checkVisibility(),
   count: figure.querySelector('.film-count').textContent, value: +figure.querySelector('input').value,
   spoken: figure.querySelector('input').getAttribute('aria-valuetext'), button: figure.querySelector('button').textContent,
   readings: [...figure.querySelectorAll('.film-reading')].map(e => e.textContent),
@@ -256,6 +265,20 @@ STATE = """figure => ({
 # Colour of a canvas at a place from 0 to 1, from the left and from the top.
 PIXEL = """(canvas, [x, y]) =>
   [...canvas.getContext('2d').getImageData(Math.floor(x * canvas.width), Math.floor(y * canvas.height), 1, 1).data]"""
+
+
+# Size of a film, how many clouds stand in its first row, and its filter: light, dark, and on paper.
+TRIO = """async film => {
+  await new Promise(requestAnimationFrame)
+  const box = film.getBoundingClientRect(), tops = [...film.querySelectorAll('.film-views canvas')].map(c => c.getBoundingClientRect().top)
+  const parts = [...film.querySelectorAll('canvas, button, input')].map(e => e.getBoundingClientRect())
+  const light = getComputedStyle(film).filter
+  document.documentElement.dataset.theme = 'dark'
+  const dark = getComputedStyle(film).filter
+  delete document.documentElement.dataset.theme
+  return { height: box.height, row: tops.filter(t => t === tops[0]).length, light, dark,
+           within: parts.every(p => p.top >= box.top && p.bottom <= box.bottom) }
+}"""
 
 
 def drive(page, seen):
@@ -312,7 +335,14 @@ def visits(tmp_path_factory):
         readings={"dot": {"rank": [0, 1]}},
     )
     twin = film(views={"twin": GOOD["plain"]}, readings={"twin": RAMP})
-    films = {"film": film(), "dot": film(**dot), "twin": twin}
+    names = ("SIGReg", "prediction alone", "prediction alone, magnified")
+    more = {"R²": RAMP["rank"], "spread": RAMP["rank"], "effective rank": RAMP["rank"]}
+    trio = film(
+        views=dict.fromkeys(names, GOOD["plain"]),
+        readings=dict.fromkeys(names, more | {"SIGReg": 212 + RAMP["rank"]}),
+        track="R²",
+    )
+    films = {"film": film(), "dot": film(**dot), "twin": twin, "trio": trio}
     films["sibling"] = twin | dict(
         views={"sibling": GOOD["plain"]}, readings={"sibling": RAMP}, caption=CAPTION + " Again."
     )
@@ -349,6 +379,8 @@ def visits(tmp_path_factory):
             if scripts:
                 drive(page, seen)
                 place_and_look(page, seen)
+                page.set_viewport_size({"width": 390, "height": 844})
+                seen.trio = page.locator("#trio .film").evaluate(TRIO)
                 page.evaluate(
                     "() => document.getElementById('sibling').remove()"
                 )  # its still is as wide as it was drawn
@@ -379,6 +411,18 @@ def test_no_error_and_no_request(visits):
 
 def test_no_sideways_scroll(visits):
     assert visits.on.wide == {PHONE: [], 1280: []}
+
+
+HEADER = 64  # pixels of the page's own bar
+
+
+def test_on_a_phone_the_whole_film_and_its_controls_are_in_view(visits):
+    assert visits.on.trio["within"] and visits.on.trio["height"] <= 844 - HEADER
+    assert visits.on.trio["row"] == 2  # side by side, as large as fits
+
+
+def test_a_film_is_dimmed_in_dark_mode(visits):
+    assert visits.on.trio["light"] == "none" and "brightness(0.8)" in visits.on.trio["dark"]
 
 
 def test_film_starts_at_the_last_frame(visits):

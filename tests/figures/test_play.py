@@ -144,7 +144,7 @@ def test_nothing_comes_from_outside_and_nothing_is_evaluated(name):
     sources = re.findall(r'\b(?:src|href)\s*=\s*["\']?([^"\'\s>]+)', text)
     assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,")
     assert base64.b64decode(sources[0].partition(",")[2]).startswith(b"\x89PNG")
-    assert not plt.get_fignums() and len(text) < 130_000
+    assert not plt.get_fignums() and len(text) < 160_000
 
 
 def test_words_are_escaped():

@@ -22,7 +22,30 @@ def test_the_compared_formulas_are_the_same_function():
         assert torch.allclose(gradient, results[0][1], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["LeJEPA's code, LeWorldModel", "EB-JEPA"])
+def test_the_losses_of_others_are_ours_at_their_grid(name):
+    x, directions = bench._draw((200, 6, 16))
+    other, grid = bench.BESIDE[name]
+    clouds = [(x * 1.5 + 0.3).requires_grad_() for _ in range(2)]
+    values = [other(clouds[0], directions), bench.package(clouds[1], directions, **grid)]
+    for value in values:
+        value.backward()
+    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-5)
+    assert torch.allclose(clouds[0].grad, clouds[1].grad, rtol=1e-3, atol=1e-6)
+    assert values[1].item() != pytest.approx(bench.package(x * 1.5 + 0.3, directions).item())
+
+
 MISSED = "times the source's formula"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Beside other tests two threads wait for each other; and all later tests would have two."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "THREADS", 1)
+        yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +65,11 @@ def run(tmp_path_factory):
         patch.setattr(bench, "RECIPE", bench.VisionRecipe.tiny)
         # It takes half a minute.
         patch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+        # One fresh process is enough; the source's formula is measured in this one.
+        peak, parts = bench._extra_peak, {}
+        parts["package"] = lambda shape: peak("package", shape)
+        parts["source"] = lambda shape: bench._peak_here("source", shape)
+        patch.setattr(bench, "_extra_peak", lambda name, shape: parts[name](shape))
         held = bench.run_benchmark(output, pairs=3)
     written = json.loads(output.read_text())
     return SimpleNamespace(
@@ -55,6 +83,10 @@ def test_writes_what_it_measured(run):
     assert type(bench.VisionRecipe.tiny().encoder()) in map(type, run.compiled)
     assert (row["N"], row["D"], row["slices"]) == (64, 4, 8)
     assert all(row[name] > 0 for name in bench.BOUNDS if name.startswith(("times", "of")))
+    assert row["extra peak memory of the source's formula"] >= 0
+    assert row["times as long as SIGReg"].keys() == bench.BESIDE.keys()
+    assert all(value > 0 for value in row["times as long as SIGReg"].values())
+    assert all(name in run.text for name in bench.BESIDE)
     assert [p.name for p in run.output.parent.iterdir()] == ["bench.json"]
 
 

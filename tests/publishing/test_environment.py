@@ -13,6 +13,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from jepa_utils.publishing import pdf
+
 
 @pytest.fixture(scope="module")
 def project(root):
@@ -242,6 +244,13 @@ def test_publish_workflow_builds_what_ci_passed_and_gives_the_address(root):
     assert flow["on"]["workflow_run"]["workflows"] == [workflow(root, "ci.yml")["name"]]
     assert "conclusion == 'success'" in flow["jobs"]["build"]["if"]
     assert flow["permissions"] == {"contents": "read"}
-    (book,) = [s for s in steps(flow) if s.get("run") == "make book"]
-    assert "JEPA_REPOSITORY_URL" in book["env"]
+    (book,) = [s for s in steps(flow) if s.get("run") == "make pdf"]  # which makes the book first
+    assert {"JEPA_REPOSITORY_URL", "JEPA_SITE_URL"} <= set(book["env"])
+    (stored,) = [s for s in steps(flow) if s.get("uses", "").startswith("actions/upload-artifact@")]
+    assert stored["with"]["path"] == f"_build/html/{pdf.NAME}"
     assert [s for s in steps(flow) if s.get("uses", "").startswith("actions/deploy-pages@")]
+
+
+def test_the_pdf_is_of_a_book_just_built(root):
+    rules = (root / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^pdf: book\b.*\n\t\$\(BIN\)/jepa pdf$", rules, re.MULTILINE)

@@ -300,9 +300,9 @@ def test_a_row_says_all_that_is_known(html):
     page = (html / "book" / "board.html").read_text()
     row = re.search(r'<tr id="row-good".*?</tr>', page, re.DOTALL)[0]
     for text in (
-        "0.92 ± 0.02 (3 seeds)",
-        "95 % limits 0.8863 and 0.9537",
-        "0.15 ± 0.05 (3 seeds)",
+        "0.920 ± 0.020 (3 seeds)",
+        "95 % limits 0.886 and 0.954",
+        "0.150 ± 0.050 (3 seeds)",
         "shuffled labels",
         '<td data-label="Source’s value">0.85</td>',
         "at least 0.8 (direction only: above 0.3)",
@@ -347,7 +347,7 @@ def test_the_front_page_shows_results_and_pictures(html):
     page = (html / "index.html").read_text()
     row = re.search(r'<tr data-claim="weak">.*?</tr>', page)[0]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
-    assert cells[0] == "Other (2026)" and cells[2:4] == ["0.85", "0.52 ± 0.02 (3 seeds)"]
+    assert cells[0] == "Other (2026)" and cells[2:4] == ["0.85", "0.520 ± 0.020 (3 seeds)"]
     assert (
         'href="notebooks/02_other.html#claim-weak"' in cells[1] and ">direction only<" in cells[4]
     )

@@ -31,8 +31,12 @@ UNTYPESET = r"""() => {
   return [...bad.map(e => e.outerHTML.slice(0, 80)), ...(raw ? ['raw TeX: ' + text.textContent.substr(raw.index, 60)] : [])]
 }"""
 
-IMAGES = """() => [...document.querySelectorAll('article img, figure img')].map(e => [e.src.slice(0, 80), e.alt,
-                                                                                  e.complete && e.naturalWidth > 0])"""
+# Images load when they come into view, so each is called for first.
+IMAGES = """async () => {
+  await Promise.all([...document.images].map(e => { e.loading = 'eager'; return e.decode().catch(() => null) }))
+  return [...document.querySelectorAll('article img, figure img')].map(e => [e.src.slice(0, 80), e.alt,
+                                                                                  e.complete && e.naturalWidth > 0])
+}"""
 
 # Text in the article whose colour is too near to what is painted behind it. Code has the theme's
 # own accessible colours.
@@ -86,44 +90,73 @@ class _QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def visit_all(html: Path, pages: list[str]) -> dict[str, Visit]:
-    """Serve a folder and visit its pages, in a browser that reaches nothing but that server."""
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as browser:
+        yield browser
+
+
+def visit_all(browser, html: Path, pages: list[str]) -> dict[str, Visit]:
+    """Serve a folder and visit its pages, which reach nothing but that server."""
     handler = functools.partial(_QuietHandler, directory=str(html))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with open_browser() as browser:
-            base = f"http://127.0.0.1:{server.server_port}/"
-            return {page: _visit(browser, base, page) for page in pages}
+        base = f"http://127.0.0.1:{server.server_port}/"
+        with _Visitor(browser, base) as visitor:
+            return {page: visitor.visit(page) for page in pages}
     finally:
         server.shutdown()
         server.server_close()
 
 
-def _visit(browser, base: str, path: str) -> Visit:
-    seen = Visit()
-    context = browser.new_context(viewport={"width": PHONE, "height": 800}, color_scheme="light")
-    page = context.new_page()
+class _Visitor:
+    """One window for all visits: what pages share is fetched once, as by a reader."""
 
-    def let_through(route):
-        if route.request.url.startswith((base, "data:", "blob:")):
-            route.continue_()
-        else:
-            seen.outside.append(route.request.url)
-            route.abort()
+    def __init__(self, browser, base: str):
+        size = {"width": PHONE, "height": 800}
+        self.context = browser.new_context(viewport=size, color_scheme="light")
+        self.page, self.base, self.seen = self.context.new_page(), base, Visit()
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.seen.console.append(str(error)))
+        self.page.on("request", self._request)
+        self.page.on("response", self._response)
+        self.page.on("requestfailed", self._failed)
 
-    page.route("**/*", let_through)
-    page.on("console", lambda m: seen.console.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: seen.console.append(str(error)))
-    page.on(
-        "response", lambda r: seen.failed.append(f"{r.status} {r.url}") if r.status >= 400 else None
-    )
-    page.on(
-        "requestfailed",
-        lambda r: seen.failed.append(f"{r.failure} {r.url}") if r.url.startswith(base) else None,
-    )
+    def __enter__(self):
+        return self
 
-    page.goto(base + path)
+    def __exit__(self, *_) -> None:
+        self.context.close()
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.seen.console.append(message.text)
+
+    def _request(self, request) -> None:
+        if not request.url.startswith((self.base, "data:", "blob:", "about:")):
+            self.seen.outside.append(request.url)
+
+    def _response(self, response) -> None:
+        if response.status >= 400:
+            self.seen.failed.append(f"{response.status} {response.url}")
+
+    def _failed(self, request) -> None:
+        if request.url.startswith(self.base):
+            self.seen.failed.append(f"{request.failure} {request.url}")
+
+    def visit(self, path: str) -> Visit:
+        seen = self.seen = Visit()
+        self.page.set_viewport_size({"width": PHONE, "height": 800})
+        self.page.goto(self.base + path)
+        _look(self.page, seen)
+        self.page.evaluate("() => localStorage.clear()")  # the theme, too
+        self.seen = Visit()  # what leaving breaks off is no page's fault
+        self.page.goto("about:blank")
+        return seen
+
+
+def _look(page, seen: Visit) -> None:
     page.evaluate("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
     page.evaluate("() => document.fonts.ready.then(() => null)")
 
@@ -146,8 +179,6 @@ def _visit(browser, base: str, path: str) -> Visit:
             button.click()
     if page.evaluate(THEME) == "dark":
         seen.low_contrast["dark"] = page.evaluate(LOW_CONTRAST, MIN_CONTRAST)
-    context.close()
-    return seen
 
 
 def _theme_problems(visit: Visit) -> list[str]:
@@ -253,8 +284,8 @@ def pages(build) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def visits(build, pages) -> dict[str, Visit]:
-    return visit_all(build.html, pages)
+def visits(browser, build, pages) -> dict[str, Visit]:
+    return visit_all(browser, build.html, pages)
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -284,9 +315,9 @@ def test_no_page_is_heavy(build, pages):
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_film_plays_in_the_published_page_without_a_server(build, scripts):
-    with open_browser() as browser:
-        page = browser.new_context(java_script_enabled=scripts).new_page()
+def test_film_plays_in_the_published_page_without_a_server(browser, build, scripts):
+    with browser.new_context(java_script_enabled=scripts) as context:
+        page = context.new_page()
         page.route("http*://**", lambda route: route.abort())
         page.goto((build.html / "notebooks" / "03_toy_spiral.html").as_uri())
         film = page.locator("figure:has(.film)")
@@ -303,9 +334,9 @@ def test_film_plays_in_the_published_page_without_a_server(build, scripts):
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_playground_works_in_the_published_page_without_a_server(build, scripts):
-    with open_browser() as browser:
-        page = browser.new_context(java_script_enabled=scripts).new_page()
+def test_playground_works_in_the_published_page_without_a_server(browser, build, scripts):
+    with browser.new_context(java_script_enabled=scripts) as context:
+        page = context.new_page()
         page.route("http*://**", lambda route: route.abort())
         page.goto((build.html / "book" / "notation.html").as_uri())
         play = page.locator("figure.play")
@@ -345,7 +376,7 @@ DEFECTS = {  # check: (what to replace, with what)
 
 
 @pytest.fixture(scope="module")
-def bad_visits(tmp_path_factory) -> dict[str, Visit]:
+def bad_visits(browser, tmp_path_factory) -> dict[str, Visit]:
     site = tmp_path_factory.mktemp("site")
     (site / "dot.svg").write_text(
         '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'
@@ -360,7 +391,7 @@ def bad_visits(tmp_path_factory) -> dict[str, Visit]:
         good="good.html",
         no_dark="no-dark.html",
     )
-    seen = visit_all(site, list(named.values()))
+    seen = visit_all(browser, site, list(named.values()))
     return {name: seen[page] for name, page in named.items()}
 
 

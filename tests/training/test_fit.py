@@ -4,15 +4,13 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
-import textwrap
 from functools import partial
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
+from processes import exit_code
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
@@ -45,8 +43,6 @@ from jepa_utils.training.baselines import ClassTraining, MaskedLM
 from jepa_utils.training.fit import fit
 from jepa_utils.training.jepa import JEPA, ViewJEPA, train_pair
 
-TESTS = os.path.dirname(os.path.dirname(__file__))
-
 
 def test_history_and_repeatability():
     first, second, other = make(), make(), make()
@@ -65,27 +61,24 @@ def test_history_and_repeatability():
     assert history.losses["loss"][-1] < history.losses["loss"][0]
 
 
+def killed_after_an_epoch(checkpoint):
+    module, epochs = make(), 0
+
+    def monitor():
+        nonlocal epochs
+        epochs += 1
+        # before training, then after epochs 1, 2, 3: dies in epoch 3, before its checkpoint
+        if epochs == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"epoch": epochs}
+
+    how = dict(monitor=monitor, checkpoint=checkpoint, progress=False)
+    fit(module, data(), epochs=5, seed=0, **how)
+
+
 def test_resumes_after_a_kill_to_the_same_weights(tmp_path):
     checkpoint = tmp_path / "run.ckpt"
-    script = textwrap.dedent(
-        f"""
-        import os, signal, sys
-        sys.path.insert(0, {TESTS!r})
-        from trainings import data, make
-        from jepa_utils.training.fit import fit
-        module, epochs = make(), 0
-        def monitor():
-            global epochs
-            epochs += 1
-            # before training, then after epochs 1, 2, 3: dies in epoch 3, before its checkpoint
-            if epochs == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return {{"epoch": epochs}}
-        fit(module, data(), epochs=5, seed=0, monitor=monitor, checkpoint={str(checkpoint)!r}, progress=False)
-        """
-    )
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert exit_code(killed_after_an_epoch, checkpoint) == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == ["run.ckpt"]
 
     whole, resumed = make(), make(seed=5)
@@ -182,33 +175,25 @@ def test_fit_shows_the_batches_of_each_epoch():
     assert len(history.losses["loss"]) == 3
 
 
+def killed_within_an_epoch(checkpoint):
+    module, steps = text_module(dropout=0.1), 0
+    step = module.training_step
+
+    def dying(batch, batch_idx):
+        nonlocal steps
+        steps += 1
+        if steps == 15:  # 6 an epoch: dies in the middle of the third
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(batch, batch_idx)
+
+    module.training_step = dying
+    fit(module, spans(), epochs=4, seed=0, checkpoint=checkpoint, progress=False)
+
+
 def test_spans_resume_after_a_kill_to_the_same_weights(tmp_path):
     """Dropout, directions, order and cuts go on where they stood."""
     checkpoint = tmp_path / "run.ckpt"
-    script = textwrap.dedent(
-        f"""
-        import os, signal, sys
-        sys.path.insert(0, {TESTS!r})
-        import jepa_utils.training.fit
-        from trainings import spans, text_module
-        from jepa_utils.training.fit import fit
-        jepa_utils.training.fit.THREADS = 1
-        module, steps = text_module(dropout=0.1), 0
-        step = module.training_step
-        def dying(batch, batch_idx):
-            global steps
-            steps += 1
-            if steps == 15:  # 6 an epoch: dies in the middle of the third
-                os.kill(os.getpid(), signal.SIGKILL)
-            return step(batch, batch_idx)
-        module.training_step = dying
-        fit(module, spans(), epochs=4, seed=0, checkpoint={str(checkpoint)!r}, progress=False)
-        """
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert exit_code(killed_within_an_epoch, checkpoint) == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == ["run.ckpt"]
 
     whole, resumed, restarted = (

@@ -4,12 +4,11 @@ One launch does all the work. Everything is in double precision: what is left of
 then no rounding.
 """
 
-import os
 from functools import partial
 
 import pytest
 import torch
-from processes import results_on_processes
+from processes import as_torchrun, results_on_processes
 from torch import nn
 from torch.nn import functional as F
 from trainings import interrupted
@@ -189,9 +188,7 @@ def refused(make, rank):
 
 
 def work(folder, rank):
-    elastic = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, LOCAL_WORLD_SIZE=2, GROUP_RANK=0)
-    os.environ |= {key: str(value) for key, value in elastic.items()}
-    os.environ["TORCHELASTIC_RUN_ID"] = "test"  # as torchrun sets it
+    as_torchrun(rank)
     torch.set_default_dtype(torch.float64)
     shares, group_of = set(), jepa.batch_group
     jepa.batch_group = lambda *rows: [group := group_of(*rows), shares.add(group.counts)][0]
@@ -204,7 +201,7 @@ def work(folder, rank):
 @pytest.fixture(scope="module")
 def on_two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel")
-    return results_on_processes(partial(work, folder), folder)
+    return results_on_processes(partial(work, folder), folder, preload="lightning")
 
 
 @pytest.fixture
