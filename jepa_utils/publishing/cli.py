@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ def _clear_errors(*errors: type[Exception], stopped: str = "stopped") -> Iterato
         typer.echo(f"jepa: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
+        # Of tasks that the stop cut short asyncio would tell at the end, after our last word.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
         typer.echo(f"\njepa: {stopped}", err=True)
         raise typer.Exit(130) from None
 
