@@ -79,7 +79,7 @@ PUBLIC = {
     "evaluation.word_vectors": ("ppmi_svd", "word2vec"),
     "experiments.captions": ("CaptionRecipe", "caption_record"),
     "experiments.cifar10": ("VisionRecipe", "pretrain_record"),
-    "experiments.spiral": ("SpiralRecipe", "spiral_record"),
+    "experiments.spirals": ("SpiralRecipe", "spiral_record"),
     "experiments.store": ("read_record",),
     "experiments.texts": ("TextRecipe", "text_record"),
     "figures.film": ("show_player",),

@@ -8,7 +8,7 @@ from typing import Any
 
 from jepa_utils.data.load import load_data
 from jepa_utils.data.tokens import load_tokenizer
-from jepa_utils.experiments import captions, cifar10, spiral, texts
+from jepa_utils.experiments import captions, cifar10, spirals, texts
 
 __all__ = ["EXPERIMENTS", "run_experiments"]
 
@@ -41,8 +41,8 @@ def _texts(recipe: str, parts: list[str], source: str | None, root: Path, **how:
 
 def _spiral(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
     chosen = {"parts": parts} if parts else {}
-    settings = getattr(spiral.SpiralRecipe, recipe)()
-    spiral.spiral_record(settings, name=recipe, **chosen, **how)
+    settings = getattr(spirals.SpiralRecipe, recipe)()
+    spirals.spiral_record(settings, name=recipe, **chosen, **how)
 
 
 # What does it, and its recipes, the largest last.
@@ -50,7 +50,7 @@ EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.RECIPES),
     "captions": (_captions, captions.CAPTION_RECIPES),
     "texts": (_texts, texts.TEXT_RECIPES),
-    "spiral": (_spiral, spiral.SPIRAL_RECIPES),
+    "spiral": (_spiral, spirals.SPIRAL_RECIPES),
 }
 
 

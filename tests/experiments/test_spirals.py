@@ -10,8 +10,8 @@ from torch import nn
 from jepa_utils.data.batches import neighbour_batches
 from jepa_utils.data.spiral import curve_neighbours, spiral
 from jepa_utils.evaluation.collapse import isotropy
-from jepa_utils.experiments import spiral as experiment
-from jepa_utils.experiments.spiral import (
+from jepa_utils.experiments import spirals as experiment
+from jepa_utils.experiments.spirals import (
     ESCAPES,
     OBJECTIVES,
     PARTS,
