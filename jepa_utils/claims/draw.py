@@ -145,7 +145,7 @@ def budget_text(budget: Mapping[str, list[float]]) -> str:
     """What each method's training took."""
     return "; ".join(
         f"{method} {steps:,.0f} steps, {samples:,.0f} samples, {seconds:,.1f} s"
-        for method, (steps, samples, seconds) in budget.items()
+        for method, (steps, samples, seconds) in sorted(budget.items())  # as notebooks keep them
     )
 
 
