@@ -71,8 +71,8 @@ class WordRecipe:
         "question words",
         "after an apostrophe",
     )
-    sigreg: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)  # lambda
-    weak: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)  # lambda
+    sigreg: tuple[float, ...] = (2.5e-4, 5e-4, 1e-3, 2e-3)  # lambda
+    weak: tuple[float, ...] = (0.15, 0.3, 0.6, 1.2)  # lambda
     small_std: float = 0.1  # spread of the first vectors in the search
     negatives: tuple[int, ...] = (1, 2, 5, 10)  # of word2vec
     smoothings: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)  # of PPMI + SVD
