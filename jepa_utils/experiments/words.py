@@ -29,7 +29,7 @@ __all__ = ["PARTS", "WORD_RECIPES", "Row", "WordRecipe", "searched", "word_recor
 
 WORD_RECIPES = ("tiny", "page")  # constructors of WordRecipe
 
-PARTS = ("search", "best", "one at a time", "further")
+PARTS = ("search", "best", "one at a time", "further", "twice")
 
 PENALTIES = ("SIGReg", "Weak-SIGReg")
 
@@ -60,8 +60,8 @@ class WordRecipe:
     learning_rate: float = 0.01  # of Adam
     search_epochs: int = 5  # passes of each run of the search
     search_seeds: int = 1  # runs of each setting in it
-    epochs: int = 10  # passes of the others, as many as the source's
-    long_epochs: int = 20  # passes of those that are compared with rivals
+    epochs: int = 10  # passes of the others, as many as the source's; looked at after each
+    long_epochs: int = 20  # passes of those that are trained twice as long
     choosing: tuple[str, ...] = (  # classes that settings are chosen by; the others are reported
         "personal pronouns",
         "reflexive pronouns",
@@ -111,14 +111,11 @@ class WordRecipe:
             "smaller start": dict(initial_std=self.small_std),
         }
         rows = {name: Row(epochs=self.epochs, **change) for name, change in changes.items()}
-        return {"the source's": Row(epochs=self.long_epochs), **rows}
+        return {"the source's": Row(epochs=self.epochs), **rows}
 
     def best(self, won: Mapping[str, Row]) -> dict[str, Row]:
         """The settings that won the search, at half and at full budget, and what goes beyond."""
-        whole = {
-            method: replace(row, epochs=self.long_epochs if method in PENALTIES else self.epochs)
-            for method, row in won.items()
-        }
+        whole = {method: replace(row, epochs=self.epochs) for method, row in won.items()}
         half = replace(won["word2vec"], epochs=max(1, self.epochs // 2))
         cca = {"pseudo_count": 0.0}, {**won["CCA"].options, "power": 0.5}
         return {
@@ -132,6 +129,11 @@ class WordRecipe:
         """The better penalty with more context, and with a network on top of it."""
         base = replace(won["Weak-SIGReg"], window=3, epochs=self.epochs)
         return {"three words": base, "three words, hidden layer": replace(base, hidden=64)}
+
+    def twice(self, won: Mapping[str, Row]) -> dict[str, Row]:
+        """The JEPAs that are compared with rivals, trained twice as long."""
+        rows = {"the source's": Row(), **{penalty: won[penalty] for penalty in PENALTIES}}
+        return {name: replace(row, epochs=self.long_epochs) for name, row in rows.items()}
 
 
 def _searched(row: Row) -> float:
@@ -202,7 +204,7 @@ def word_record(
     name : str
         Name of the recipe: the record is ``folder/words/name.json``.
     parts : sequence of str
-        Of `PARTS`. "best" takes the settings that won the search, which comes before it.
+        Of `PARTS`. All but "search" and "one at a time" take the settings that won the search.
     folder, checkpoints, seeds, say
         See `complete_record`. The search has seeds of its own number.
     devices, nodes : int, default 1
@@ -232,7 +234,7 @@ def word_record(
         if part == "search":
             rows, wanted = recipe.search(), range(recipe.search_seeds)
         else:
-            made = {"best": recipe.best, "further": recipe.further}
+            made = {"best": recipe.best, "further": recipe.further, "twice": recipe.twice}
             rows = (
                 made[part](searched(recipe, read_record(path)))
                 if part in made
