@@ -103,6 +103,7 @@ PUBLIC = {
     "objectives.infonce": ("InfoNCE", "alignment", "info_nce", "uniformity"),
     "objectives.sigreg": ("SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"),
     "objectives.vicreg": ("VICReg", "covariance_penalty", "variance_penalty", "vicreg"),
+    "objectives.visreg": ("VISReg", "visreg"),
     "training.baselines": ("CaptionTraining", "ClassTraining", "DecoderTraining", "MaskedLM"),
     "training.fit": ("fit",),
     "training.jepa": ("JEPA", "MaskedJEPA", "TokenJEPA", "ViewJEPA", "train_pair"),

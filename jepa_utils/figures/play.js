@@ -51,6 +51,13 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
     return found;
   }
 
+  // Outlines of marks, about 10 units across: series differ in shape as well as in colour.
+  const SHAPES = [
+    "M5 0A5 5 0 1 1 -5 0A5 5 0 1 1 5 0Z", "M-4.4 -4.4H4.4V4.4H-4.4Z", "M0 -5.4L5.2 4.2H-5.2Z", "M0 -6L5.2 0L0 6L-5.2 0Z", "M0 5.4L5.2 -4.2H-5.2Z",
+    "M-1.7 -5.4H1.7V-1.7H5.4V1.7H1.7V5.4H-1.7V1.7H-5.4V-1.7H-1.7Z", "M-2.6 -5.2L0 -2.6L2.6 -5.2L5.2 -2.6L2.6 0L5.2 2.6L2.6 5.2L0 2.6L-2.6 5.2L-5.2 2.6L-2.6 0L-5.2 -2.6Z",
+  ];
+  const clamp = (v, [low, high]) => Math.max(low, Math.min(high, v));
+
   // ---- What a playground is given
 
   function toolbox(root) {
@@ -86,8 +93,9 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
     }
 
     // A canvas at the screen's density with axes. `draw(pen, colours)` is called at every redraw; x and y may be changed.
-    // `ratio` is height over width; "equal" makes a unit as long on both axes.
-    function plot({ parent = root, title = "", x, y, xlabel = "", ratio = 0.6, tall = false, axes = true, draw }) {
+    // `ratio` is height over width; "equal" makes a unit as long on both axes. `xtick` and `ytick` turn a number into
+    // what stands at its tick, such as (v) => 10 ** v.
+    function plot({ parent = root, title = "", x, y, xlabel = "", ratio = 0.6, tall = false, axes = true, xtick = Number, ytick = Number, draw }) {
       const canvas = make("canvas", { "aria-hidden": "true" }), stage = make("div", { class: "play-stage" }, canvas);
       const heading = title ? [make("p", { class: "play-title" }, title)] : [];
       parent.append(make("div", { class: tall ? "play-panel play-tall" : "play-panel" }, ...heading, stage));
@@ -124,13 +132,13 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
         context.textAlign = "center"; context.textBaseline = "top";
         for (const v of ticks(found.x, 6)) {
           context.beginPath(); context.moveTo(found.toX(v), edge.top); context.lineTo(found.toX(v), bottom); context.stroke();
-          context.fillText(label(v), found.toX(v), bottom + 4);
+          context.fillText(label(xtick(v)), found.toX(v), bottom + 4);
         }
         if (xlabel) context.fillText(xlabel, (edge.left + right) / 2, bottom + 19);
         context.textAlign = "right"; context.textBaseline = "middle";
         for (const v of ticks(found.y, 5)) {
           context.beginPath(); context.moveTo(edge.left, found.toY(v)); context.lineTo(right, found.toY(v)); context.stroke();
-          context.fillText(label(v), edge.left - 4, found.toY(v));
+          context.fillText(label(ytick(v)), edge.left - 4, found.toY(v));
         }
       }
 
@@ -145,11 +153,19 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
             xs.forEach((v, i) => context.lineTo(found.toX(v), found.toY(ys[i])));
             context.stroke(); context.setLineDash([]);
           },
-          dots(xs, ys, { colour: c, size = 3 }) {  // one colour, or one per dot
+          dots(xs, ys, { colour: c, size = 3, shape = 0 }) {  // one colour, or one per dot; a shape is a number from 0
+            const outline = new Path2D(SHAPES[shape % SHAPES.length]);
             xs.forEach((v, i) => {
               colour(Array.isArray(c) ? c[i] : c);
-              context.beginPath(); context.arc(found.toX(v), found.toY(ys[i]), size, 0, 7); context.fill();
+              context.save(); context.translate(found.toX(v), found.toY(ys[i])); context.scale(size / 5, size / 5);
+              context.fill(outline); context.restore();
             });
+          },
+          area(xs, from, to, { colour: c, alpha = 0.25 }) {  // between two curves
+            colour(c); context.globalAlpha = alpha; context.beginPath();
+            xs.forEach((v, i) => context.lineTo(found.toX(v), found.toY(from[i])));
+            for (let i = xs.length - 1; i >= 0; i--) context.lineTo(found.toX(xs[i]), found.toY(to[i]));
+            context.fill(); context.globalAlpha = 1;
           },
           bar(from, to, height, { colour: c, alpha = 0.45 }) {
             colour(c); context.globalAlpha = alpha;
@@ -181,7 +197,6 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
     function handles(on, { places, move, name, remove = null, nudge = null, step = 0.1, kind = "", colour = null }) {
       const buttons = [];
       let current = 0;
-      const clamp = (v, [low, high]) => Math.max(low, Math.min(high, v));
       const put = (i, x, y) => move(i, clamp(x, on.x), clamp(y, on.y));
 
       function choose(i) {
@@ -248,6 +263,135 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
       }
     }
 
+    // A plot to pan and zoom within the window that it has now: drag, pinch, wheel (once the plot has been clicked, or with
+    // Ctrl), arrow keys, + and \u2212, 0 for the whole. `tap(x, y)` is told of a press that did not move. Returns buttons, and
+    // `home(x, y, part, centre)`, which sets another window and shows a part of it first, `reach(x, y)`, which brings a place
+    // into view, and `times()`. Until one is nearer than at first, a finger that goes up or down scrolls the page.
+    function zoom(on, { name, most = 40, tap = () => {} }) {
+      const { stage } = on, fingers = new Map();
+      let whole = [on.x, on.y], share = 1, first = 1, still = true;
+      const middle = () => [on.x, on.y].map(([low, high]) => (low + high) / 2);
+      const at = (event) => { const box = stage.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
+      const units = ([px, py]) => [on.fromX(px), on.fromY(py)];
+      const mean = (list) => [0, 1].map((d) => list.reduce((sum, p) => sum + p[d], 0) / list.length);
+
+      function look(centre, part) {
+        share = clamp(part, [1 / most, 1]);
+        [on.x, on.y] = whole.map(([low, high], d) => {
+          const half = share * (high - low) / 2, c = clamp(centre[d], [low + half, high - half]);
+          return share === 1 ? [low, high] : [c - half, c + half];
+        });
+        stage.style.touchAction = share < first ? "none" : "pan-y";
+        stage.style.cursor = share < 1 ? "grab" : "";
+        redraw();
+      }
+      function nearer(times, fixed = middle()) {  // `fixed` stays where it is on the screen
+        const part = clamp(share / times, [1 / most, 1]), real = part / share;
+        look(middle().map((c, d) => fixed[d] + (c - fixed[d]) * real), part);
+      }
+      function move(from, to) { look(middle().map((c, d) => c + from[d] - to[d]), share); }
+      function step(across, up) { look([middle()[0] + across * (on.x[1] - on.x[0]), middle()[1] + up * (on.y[1] - on.y[0])], share); }
+
+      stage.tabIndex = 0;
+      stage.setAttribute("role", "application");
+      stage.setAttribute("aria-label", name + ". Arrow keys move, plus and minus zoom, 0 shows the whole.");
+      stage.addEventListener("pointerdown", (event) => {
+        if (event.button) return;
+        still = fingers.size === 0;
+        fingers.set(event.pointerId, { at: at(event), from: at(event) });
+        stage.setPointerCapture(event.pointerId);
+      });
+      stage.addEventListener("pointermove", (event) => {
+        const finger = fingers.get(event.pointerId);
+        if (!finger) return;
+        const places = () => [...fingers.values()].map((f) => f.at);
+        const before = places();
+        finger.at = at(event);
+        if (still && Math.hypot(finger.at[0] - finger.from[0], finger.at[1] - finger.from[1]) < 5) return;
+        if (still) { still = false; before[0] = finger.from; }
+        const after = places();
+        move(units(mean(before)), units(mean(after)));
+        if (fingers.size === 2) {
+          const [far, now] = [before, after].map(([a, b]) => Math.hypot(a[0] - b[0], a[1] - b[1]));
+          nearer(now / Math.max(far, 1), units(mean(after)));
+        }
+      });
+      const lifted = (event) => {
+        if (!fingers.delete(event.pointerId)) return;
+        if (still && event.type === "pointerup") tap(...units(at(event)));
+      };
+      stage.addEventListener("pointerup", lifted);
+      stage.addEventListener("pointercancel", lifted);
+      stage.addEventListener("wheel", (event) => {
+        const closer = event.deltaY < 0;
+        if (!event.ctrlKey && document.activeElement !== stage) return;
+        if (!event.ctrlKey && (closer ? share <= 1 / most : share === 1)) return;  // no way on: the page scrolls
+        event.preventDefault();
+        nearer(2 ** (-event.deltaY * (event.deltaMode ? 16 : 1) / 200), units(at(event)));
+      }, { passive: false });
+      stage.addEventListener("keydown", (event) => {
+        const way = { ArrowLeft: [-0.15, 0], ArrowRight: [0.15, 0], ArrowUp: [0, 0.15], ArrowDown: [0, -0.15] }[event.key];
+        const times = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 1 / most }[event.key];
+        if (event.ctrlKey || event.metaKey || event.altKey) return;
+        if (way && share < 1) step(...way);
+        else if (times) nearer(times);
+        else return;
+        event.preventDefault();
+      });
+      const named = (text, words, click) => { const b = button(text, click); b.setAttribute("aria-label", words); return b; };
+      look(middle(), 1);
+      return {
+        elements: [named("+", "Zoom in", () => nearer(1.5)), named("\u2212", "Zoom out", () => nearer(1 / 1.5)), button("Show all", () => look(middle(), 1))],
+        home(x, y, part = 1, centre = [x, y].map(([low, high]) => (low + high) / 2)) { whole = [x, y]; first = part; look(centre, part); },
+        reach(x, y) { if ([x, y].some((v, d) => v !== clamp(v, [on.x, on.y][d]))) look([x, y], share); },
+        times: () => 1 / share,
+      };
+    }
+
+    // A field for one of many words, with those that begin as it does, in their order, as buttons below. Enter takes the
+    // first, Arrow Down goes to the buttons.
+    function search({ label, words, most = 6, choose }) {
+      const field = make("input", { type: "search", autocomplete: "off", autocapitalize: "off", spellcheck: "false" });
+      const offers = make("div", { class: "play-offers", role: "group", "aria-label": "Words that begin like this" });
+      const lower = words.map((word) => word.toLowerCase());
+      const take = (i) => { field.value = ""; suggest(); choose(i); field.focus({ preventScroll: true }); };
+      function fitting() {
+        const start = field.value.trim().toLowerCase(), found = [];
+        if (!start) return found;
+        const exact = lower.indexOf(start);
+        if (exact >= 0) found.push(exact);
+        for (let i = 0; i < words.length && found.length < most; i++) if (i !== exact && lower[i].startsWith(start)) found.push(i);
+        return found;
+      }
+      function suggest() {
+        const found = fitting();
+        offers.replaceChildren(...found.map((i) => button(words[i], () => take(i))));
+        if (field.value.trim() && !found.length) offers.append(make("span", {}, "No word begins like this."));
+      }
+      field.addEventListener("input", suggest);
+      field.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" && fitting().length) take(fitting()[0]);
+        else if (event.key === "ArrowDown" && offers.querySelector("button")) offers.querySelector("button").focus();
+        else return;
+        event.preventDefault();
+      });
+      offers.addEventListener("keydown", (event) => {
+        const list = [...offers.querySelectorAll("button")], i = list.indexOf(document.activeElement);
+        const next = { ArrowRight: i + 1, ArrowDown: i + 1, ArrowLeft: i - 1, ArrowUp: i - 1 }[event.key];
+        if (next === undefined) return;
+        (list[next] || (next < 0 ? field : list[list.length - 1])).focus();
+        event.preventDefault();
+      });
+      return { element: make("div", { class: "play-search" }, make("label", {}, make("span", {}, label), field), offers) };
+    }
+
+    // A mark as it stands on plots, for a legend: colour and shape are numbers from 0.
+    function mark(colour, shape = 0) {
+      const found = make("span", { class: "play-mark", "aria-hidden": "true", style: `--play-dot: var(--play-${colour + 1})` });
+      found.innerHTML = `<svg viewBox="-6 -6 12 12"><path d="${SHAPES[shape % SHAPES.length]}"/></svg>`;
+      return found;
+    }
+
     function slider({ label, min, max, step, value, text = String, input }) {
       const bar = make("input", { type: "range", min, max, step }), shown = make("output");
       const show = () => { shown.textContent = text(+bar.value); bar.setAttribute("aria-valuetext", shown.textContent); };
@@ -304,7 +448,7 @@ const play = window.jepaPlay = window.jepaPlay || (function () {
 
     new MutationObserver(redraw).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
     new ResizeObserver(redraw).observe(root);
-    return { make, number, colours, redraw, row, panels, plot, handles, slider, button, choice, player, readings, say, help, calm: () => calm.matches };
+    return { make, number, colours, redraw, row, panels, plot, handles, zoom, search, mark, slider, button, choice, player, readings, say, help, calm: () => calm.matches };
   }
 
   return {

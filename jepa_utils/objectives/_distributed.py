@@ -160,10 +160,10 @@ def total(x: Tensor, group: BatchGroup | None) -> Tensor:
 
 
 def gather(x: Tensor, group: BatchGroup | None) -> Tensor:
-    """The rows (N, D) of all ranks, in their order; gradients flow back to where they came from."""
+    """Samples (..., N, D) of all ranks, in their order; gradients flow back to whose they are."""
     if group is None:
         return x
-    before, after = group.first, group.total - group.first - len(x)
+    before, after = group.first, group.total - group.first - x.shape[-2]
     return _Sum.apply(torch.nn.functional.pad(x, (0, 0, before, after)))
 
 

@@ -42,7 +42,8 @@ from jepa_utils.objectives._checks import (
     check_points,
     check_positive,
 )
-from jepa_utils.objectives._distributed import BatchGroup, covariance, is_distributed, join
+from jepa_utils.objectives._directions import check_directions, directions_for, random_directions
+from jepa_utils.objectives._distributed import BatchGroup, covariance, join
 
 __all__ = ["SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"]
 
@@ -370,20 +371,14 @@ def _sigreg(
     def check(at_least: int):
         points = check_embeddings(embeddings, at_least)
         grid = _check_grid(knots, t_max)
-        if directions is None:
-            lines = check_count("num_slices", num_slices)
-        else:
-            lines = tuple(_check_directions(directions, points.shape[-1]).shape)
+        lines = check_directions(directions, num_slices, points.shape[-1])
         settings = {"directions": lines, "knots": grid[0], "t_max": grid[1]}
         return {"embeddings": points}, settings | {"scale_by_n": scale_by_n}
 
     (points,), (group,) = join(check)
     n, dimensions = points.shape[-2:]
     points = points.reshape(math.prod(points.shape[:-2]), n, dimensions)  # (L, N, D)
-    if directions is None:
-        directions = _random_directions(dimensions, num_slices, points, generator)
-    else:
-        directions = directions.detach().to(points)
+    directions = directions_for(points, directions, num_slices, generator)
     grid = _grid(*_check_grid(knots, t_max), points.dtype, points.device)
     value = _SlicedStatistic.apply(points, directions, grid, group)
     if not torch.isfinite(value):
@@ -392,44 +387,6 @@ def _sigreg(
             f"got a statistic of {float(value)}"
         )
     return value if scale_by_n else value / (n if group is None else group.total)
-
-
-def _check_directions(directions: Tensor, dimensions: int) -> Tensor:
-    if not isinstance(directions, Tensor) or not directions.dtype.is_floating_point:
-        kind = directions.dtype if isinstance(directions, Tensor) else type(directions).__name__
-        raise TypeError(
-            f"directions must be a floating-point tensor of shape (D, num_slices), got {kind}"
-        )
-    if directions.dim() != 2 or directions.shape[0] != dimensions or directions.shape[1] == 0:
-        raise ValueError(
-            f"directions must have shape (D, num_slices) with D = {dimensions} and num_slices > 0, "
-            f"got {tuple(directions.shape)}"
-        )
-    lengths = torch.linalg.vector_norm(directions.float(), dim=0)
-    if not torch.allclose(
-        lengths, torch.ones_like(lengths), atol=1e-2
-    ):  # half-precision columns are this far off
-        worst = float(lengths[(lengths - 1).abs().argmax()])
-        raise ValueError(
-            f"directions must have columns of length 1, got a column of length {worst:.4g}"
-        )
-    return directions
-
-
-def _random_directions(
-    dimensions: int, num_slices: int, like: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    """Unit columns (D, num_slices), the same on every rank: one seed is drawn, rank 0's is used."""
-    source = "cpu" if generator is None else generator.device
-    seed = torch.randint(2**62, (1,), generator=generator, device=source)
-    if is_distributed():
-        seed = seed.to(like.device)
-        dist.broadcast(seed, src=0)
-    local = torch.Generator(device=like.device).manual_seed(int(seed))
-    directions = torch.randn(
-        dimensions, num_slices, generator=local, device=like.device, dtype=like.dtype
-    )
-    return directions.div_(torch.linalg.vector_norm(directions, dim=0))
 
 
 class SIGReg(nn.Module):
@@ -552,7 +509,7 @@ def weak_sigreg(
         if dimensions > sketch_dim:
             # the reference's columns have length 1 on average; these exactly, and they are the same
             # on every rank
-            points = points @ _random_directions(dimensions, sketch_dim, points, generator)
+            points = points @ random_directions(dimensions, sketch_dim, points, generator)
         gap = covariance("embeddings", points, group) - torch.eye(
             min(dimensions, sketch_dim), dtype=points.dtype, device=points.device
         )

@@ -25,6 +25,7 @@ from jepa_utils.figures.play import play_html, script_files, show_play
 from jepa_utils.figures.playgrounds import PLAYGROUNDS
 from jepa_utils.objectives.sigreg import epps_pulley, sigreg
 from jepa_utils.objectives.vicreg import covariance_penalty, variance_penalty
+from jepa_utils.objectives.visreg import visreg
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPTION = "Drag a point; </script><b>and</b> look at its shadow."
@@ -85,7 +86,11 @@ def test_other_data_is_kept_as_it_is():
 @pytest.mark.parametrize(
     "change, error, words",
     [
-        (dict(name="sigreg.js"), ValueError, r"name must be one of hero, sigreg, got 'sigreg.js'"),
+        (
+            dict(name="sigreg.js"),
+            ValueError,
+            r"name must be one of hero, lambdas, shadow, sigreg, spread, wordmap, got 'sigreg.js'",
+        ),
         (dict(name="losses"), ValueError, r"name must be one of .*, got 'losses'"),
         (dict(name="../play"), ValueError, r"got '../play'"),
         (dict(bits=12), ValueError, "bits must be 8 or 16, got 12"),
@@ -139,7 +144,7 @@ def test_nothing_comes_from_outside_and_nothing_is_evaluated(name):
     sources = re.findall(r'\b(?:src|href)\s*=\s*["\']?([^"\'\s>]+)', text)
     assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,")
     assert base64.b64decode(sources[0].partition(",")[2]).startswith(b"\x89PNG")
-    assert not plt.get_fignums() and len(text) < 120_000
+    assert not plt.get_fignums() and len(text) < 130_000
 
 
 def test_words_are_escaped():
@@ -151,7 +156,8 @@ def test_words_are_escaped():
 
 
 def test_shared_parts_come_first():
-    assert script_files("sigreg") == ["play.js", "playgrounds/losses.js", "playgrounds/sigreg.js"]
+    shared = ["play.js", "playgrounds/losses.js", "playgrounds/shadows.js"]
+    assert script_files("sigreg") == [*shared, "playgrounds/sigreg.js"]
 
 
 # --- in a browser
@@ -241,6 +247,8 @@ SETS = {
     "wide": RNG.uniform(-3.4, 3.4, size=(60, 2)),
     "zero": np.zeros((24, 2)),
 }
+# of equal shadows, rounding would say which comes first
+SETS["shifted line"] += 0.02 * np.random.default_rng(2).normal(size=(17, 2))
 ANGLES = torch.arange(64, dtype=torch.float64) * math.pi / 64
 DIRECTIONS = torch.stack([ANGLES.cos(), ANGLES.sin()])
 
@@ -248,10 +256,12 @@ DIRECTIONS = torch.stack([ANGLES.cos(), ANGLES.sin()])
 def torch_penalty(loss, points):
     if loss == "sigreg":
         return sigreg(points, directions=DIRECTIONS)
+    if loss == "visreg":
+        return visreg(points, directions=DIRECTIONS)
     return 25 * variance_penalty(points) + covariance_penalty(points)
 
 
-@pytest.mark.parametrize("loss", ["sigreg", "vicreg"])
+@pytest.mark.parametrize("loss", ["sigreg", "vicreg", "visreg"])
 @pytest.mark.parametrize("name", SETS)
 def test_numbers_are_those_of_the_package(name, loss, page):
     angle, weight = 0.7, 0.3
@@ -273,6 +283,7 @@ def test_numbers_are_those_of_the_package(name, loss, page):
         sigreg=sigreg(points.detach(), directions=DIRECTIONS),
         variance=variance_penalty(points.detach()),
         covariance=covariance_penalty(points.detach()),
+        visreg=visreg(points.detach(), directions=DIRECTIONS),
         pull=pull.detach(),
         penalty=penalty.detach(),
         total=total.detach(),
@@ -291,6 +302,18 @@ def test_terms_and_their_gradients_are_those_of_the_package(page):
     for key, of in (("variance", variance_penalty), ("covariance", covariance_penalty)):
         points = torch.tensor(SETS["sample"], requires_grad=True)
         value = of(points)
+        value.backward()
+        assert state["terms"][key]["value"] == pytest.approx(value.item(), abs=1e-9)
+        np.testing.assert_allclose(state["terms"][key]["gradient"], points.grad, atol=1e-9)
+
+
+def test_terms_of_visreg_and_their_gradients_are_those_of_the_package(page):
+    state = put(page, points=SETS["shifted line"].tolist(), loss="visreg")
+    terms = ("scale", "shape", "center")
+    assert set(state["terms"]) == set(terms)
+    for key in terms:
+        points = torch.tensor(SETS["shifted line"], requires_grad=True)
+        value = visreg(points, directions=DIRECTIONS, **{t: float(t == key) for t in terms})
         value.backward()
         assert state["terms"][key]["value"] == pytest.approx(value.item(), abs=1e-9)
         np.testing.assert_allclose(state["terms"][key]["gradient"], points.grad, atol=1e-9)
@@ -467,7 +490,7 @@ def test_lambda_goes_from_nothing_to_ten(page):
     assert figure.evaluate("figure => figure.play.state().lambda") == 0.02
 
 
-@pytest.mark.parametrize("loss", ["sigreg", "vicreg"])
+@pytest.mark.parametrize("loss", ["sigreg", "vicreg", "visreg"])
 def test_a_step_follows_the_gradient(loss, page):
     before = put(page, points=SETS["sample"].tolist(), loss=loss, **{"lambda": 1})
     figure = page.locator("figure").first

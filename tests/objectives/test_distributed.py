@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from processes import results_on_processes
 
-from jepa_utils.objectives import infonce, sigreg, vicreg
+from jepa_utils.objectives import infonce, sigreg, vicreg, visreg
 
 DIMENSIONS = 6
 # Uneven, one row, and none: together they are two or more, which is all that is needed.
@@ -71,6 +71,9 @@ OBJECTIVES = {
     "variance_penalty": lambda h, *_: vicreg.variance_penalty(h, target_std=2.0),
     "covariance_penalty": lambda h, *_: vicreg.covariance_penalty(h),
     "vicreg": lambda h, *_: vicreg.vicreg(*pair(h)),
+    "visreg": lambda h, *_: visreg.visreg(h, num_slices=7),  # shares differ
+    "visreg, two views": lambda h, *_: visreg.visreg(torch.stack([h, h**2]), shape=2.0),
+    "VISReg, one slice": lambda h, *_: visreg.VISReg(num_slices=1)(h),  # none for the second rank
     "info_nce": lambda h, *_: infonce.info_nce(*pair(h)),
     "info_nce, one way": lambda h, *_: infonce.InfoNCE(0.5, symmetric=False)(*pair(h)),
     "info_nce, in chunks": info_nce_in_chunks,
@@ -97,6 +100,7 @@ SINGLE = {
     "variance_penalty": vicreg.variance_penalty,
     "covariance_penalty": vicreg.covariance_penalty,
     "vicreg": lambda x: vicreg.vicreg(x, x),
+    "visreg": visreg.visreg,
     "info_nce": lambda x: infonce.info_nce(x, x),
     "alignment": lambda x: infonce.alignment(x, x),
     "uniformity": infonce.uniformity,
@@ -175,6 +179,26 @@ SPECIAL = {
         ValueError,
         ["target_std", "rank 1 of 2"],
     ),
+    "factor": (
+        lambda rank: visreg.visreg(X, shape=other(rank, 1.0, 2.0)),
+        ValueError,
+        ["shape 1.0", "shape 2.0"],
+    ),
+    "bad factor": (
+        lambda rank: visreg.visreg(X, center=other(rank, -1.0, 1.0)),
+        ValueError,
+        ["center", "rank 0 of 2"],
+    ),
+    "slices of visreg": (
+        lambda rank: visreg.visreg(X, num_slices=other(rank, 64, 32)),
+        ValueError,
+        ["rank 0", "64", "rank 1", "32"],
+    ),
+    "overflow on one": (
+        lambda rank: visreg.visreg(other(rank, X, 1e25 * X)),
+        ValueError,
+        ["embeddings", "small enough"],
+    ),
     "lengths of a pair": (
         lambda rank: vicreg.vicreg(X, other(rank, X, X[:7])),
         ValueError,
@@ -230,6 +254,7 @@ COLLECTIVES = {
     "variance_penalty": 1 + 2,
     "covariance_penalty": 1 + 2,
     "vicreg": 1 + 2 * 2 + 1,  # the squared error
+    "visreg": 1 + 3,  # the directions' seed, samples of all, the shape
     "info_nce": 1 + 2 + 1,  # keys and queries of all, the value
     "alignment": 1 + 1,
     "uniformity": 1 + 1,
@@ -238,7 +263,7 @@ COLLECTIVES = {
 
 # ---- the gradient of the squared gradient: the right one, or an error on every rank
 
-TWICE = ("weak_sigreg", "variance_penalty", "covariance_penalty", "vicreg", "alignment")
+TWICE = ("weak_sigreg", "variance_penalty", "covariance_penalty", "vicreg", "visreg", "alignment")
 
 
 def second_gradient(name, x):
@@ -337,7 +362,7 @@ def test_a_second_gradient_is_right_or_an_error_on_every_rank(ranks):
 
 
 def test_what_follows_the_convention_says_so():
-    public = [getattr(m, name) for m in (infonce, sigreg, vicreg) for name in m.__all__]
+    public = [getattr(m, name) for m in (infonce, sigreg, vicreg, visreg) for name in m.__all__]
     silent = [x for x in public if not getattr(x, "distributed", False)]
     assert silent == [sigreg.epps_pulley]
     assert "process alone" in inspect.getdoc(sigreg.epps_pulley)

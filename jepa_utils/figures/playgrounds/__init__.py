@@ -85,7 +85,7 @@ def _sigreg() -> dict:
             "start": "clumps",
             "angle": ANGLE,
             "limit": 3.5,
-            "losses": ["sigreg", "vicreg"],
+            "losses": ["sigreg", "vicreg", "visreg"],
             "lambda": 1,
             "lambdas": [0, 0.02, 0.1, 1],
         },

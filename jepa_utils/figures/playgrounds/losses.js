@@ -77,6 +77,63 @@ function covariancePenalty(points) {
   return { value: xy * xy, gradient: centred.map(([x, y]) => [factor * y, factor * x]) };
 }
 
+// VISReg's terms. In the shape term the standard deviations count as constants.
+const FLOOR = 1e-6;
+
+function populationMoments(points) {
+  const { mean, centred, xx, yy } = moments(points), share = (points.length - 1) / points.length;
+  return { mean, centred, spread: [xx, yy].map((v) => Math.sqrt(share * v)) };
+}
+
+function scaleTerm(points) {
+  const { centred, spread } = populationMoments(points), n = points.length;
+  const factor = spread.map((s) => (s > 0 ? -(1 - s) / (n * s) : 0));
+  return {
+    value: spread.reduce((sum, s) => sum + (1 - s) * (1 - s), 0) / 2,
+    gradient: centred.map(([x, y]) => [factor[0] * x, factor[1] * y]),
+  };
+}
+
+function centerTerm(points) {
+  const { mean } = moments(points);
+  return { value: (mean[0] * mean[0] + mean[1] * mean[1]) / 2, gradient: points.map(() => mean.map((m) => m / points.length)) };
+}
+
+// Of the standard normal at p: Newton's method from 0, where it does not overshoot, on a series for the integral.
+function quantile(p) {
+  if (p < 0.5) return -quantile(1 - p);
+  let x = 0;
+  for (let step = 0; step < 20; step++) {
+    let term = x, sum = x;
+    for (let k = 3; k < 200; k += 2) sum += term *= x * x / k;
+    const bell = Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
+    x -= (0.5 + bell * sum - p) / bell;
+  }
+  return x;
+}
+
+const quantilesOf = {};
+
+function shapeTerm(points, slices = 64) {
+  const n = points.length, { centred, spread } = populationMoments(points), size = spread.map((s) => Math.max(s, FLOOR));
+  const targets = quantilesOf[n] ||= Array.from({ length: n }, (_, i) => quantile((i + 1) / (n + 1)));
+  const round = centred.map(([x, y]) => [x / size[0], y / size[1]]), gradient = points.map(() => [0, 0]), share = 1 / (n * slices);
+  let value = 0;
+  for (let j = 0; j < slices; j++) {
+    const angle = Math.PI * j / slices, shadow = shadowOf(round, angle);
+    const order = points.map((_, i) => i).sort((a, b) => shadow[a] - shadow[b]);
+    order.forEach((i, rank) => {
+      const gap = shadow[i] - targets[rank];
+      value += share * gap * gap;
+      gradient[i][0] += 2 * share * gap * Math.cos(angle) / size[0];
+      gradient[i][1] += 2 * share * gap * Math.sin(angle) / size[1];
+    });
+  }
+  // Moving one point moves the mean, too.
+  const mean = [0, 1].map((d) => gradient.reduce((sum, g) => sum + g[d], 0) / n);
+  return { value, gradient: gradient.map((g) => [g[0] - mean[0], g[1] - mean[1]]) };
+}
+
 // Every penalty is a sum of terms with factors. `curvature` is about how steeply its gradient changes for N points: steps
 // of descent are sized by it. A new penalty is one line here, and its key in the data of the playground.
 const LOSSES = {
@@ -85,6 +142,11 @@ const LOSSES = {
     label: "VICReg: 25 × variance + covariance",
     terms: [[25, "variance", variancePenalty], [1, "covariance", covariancePenalty]],
     curvature: (n) => 50 / n,
+  },
+  visreg: {
+    label: "VISReg: scale + shape + center",
+    terms: [[1, "scale", scaleTerm], [1, "shape", shapeTerm], [1, "center", centerTerm]],
+    curvature: (n) => 2 / n,
   },
 };
 

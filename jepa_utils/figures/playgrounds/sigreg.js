@@ -1,4 +1,5 @@
 // needs losses.js
+// needs shadows.js
 // SIGReg by hand: points to drag, a direction to turn, and what the penalty sees and wants.
 // figure.play, for tests: set({points, angle, loss, lambda}) and state().
 play.add("sigreg", function (root, data, tools) {
@@ -25,32 +26,7 @@ play.add("sigreg", function (root, data, tools) {
       });
     },
   });
-  const WIDTH = 0.5, bins = Array.from({ length: 20 }, (_, i) => -5 + WIDTH * i);
-  const histogram = tools.plot({
-    parent: panels, title: "Its shadow (bars) and the bell (line)", x: [-5, 5], y: [0, 0.6], ratio: 0.5, xlabel: "place u on the line",
-    draw(pen, colours) {
-      bins.forEach((from, i) => pen.bar(from, from + WIDTH, heights()[i], { colour: colours.series[1] }));
-      const u = Array.from({ length: 101 }, (_, i) => -5 + i / 10);
-      pen.line(u, u.map((v) => Math.exp(-v * v / 2) / Math.sqrt(2 * Math.PI)), { colour: colours.ink });
-    },
-  });
-  tools.plot({
-    parent: panels, title: "Its characteristic function: mean cos tu (dashed), mean sin tu (dotted); the bell's (dots: 17 knots)", x: [-5, 5], y: [-1, 1.1], ratio: 0.5, xlabel: "frequency t",
-    draw(pen, colours) {
-      const t = Array.from({ length: 201 }, (_, i) => -5 + i / 20), bell = (v) => Math.exp(-v * v / 2);
-      const values = t.map((v) => characteristic(shadow, v)), knots = Array.from({ length: KNOTS }, (_, k) => -T_MAX + k * KNOT_STEP);
-      pen.line(t, t.map(bell), { colour: colours.ink });
-      pen.line(t, values.map((v) => v[0]), { colour: colours.series[1], dash: [7, 3] });
-      pen.line(t, values.map((v) => v[1]), { colour: colours.series[3], dash: [2, 3] });
-      pen.dots(knots, knots.map(bell), { colour: colours.ink, size: 2.5 });
-    },
-  });
-
-  function heights() {
-    const counts = bins.map(() => 0);
-    for (const u of shadow) counts[Math.max(0, Math.min(bins.length - 1, Math.floor((u + 5) / WIDTH)))]++;
-    return counts.map((count) => count / (now.points.length * WIDTH));
-  }
+  const pictures = shadowPlots(tools, panels, () => shadow);
 
   tools.handles(cloud, {
     places: () => now.points, step: 0.1,
@@ -101,7 +77,7 @@ play.add("sigreg", function (root, data, tools) {
 
   const show = tools.readings([
     ["count", "points N"], ["statistic", "T of this shadow"], ["sigreg", "SIGReg, 64 shadows"], ["variance", "VICReg's variance"],
-    ["covariance", "VICReg's covariance"], ["pull", "pull to the mean"], ["penalty", "chosen penalty"], ["total", "pull + λ × penalty"],
+    ["covariance", "VICReg's covariance"], ["visreg", "VISReg, 64 shadows"], ["pull", "pull to the mean"], ["penalty", "chosen penalty"], ["total", "pull + λ × penalty"],
   ]);
 
   function turn(angle) { now.angle = ((angle / DEGREE + 360) % 360) * DEGREE; change(); }
@@ -109,12 +85,11 @@ play.add("sigreg", function (root, data, tools) {
   function change() {
     found = lossOf(now.points, now.loss, now.lambda);
     shadow = shadowOf(now.points, now.angle);
-    const tallest = Math.max(...heights());
-    histogram.y = [0, tallest <= 0.6 ? 0.6 : tallest <= 1.05 ? 1.05 : 2.1];
+    pictures.fit();
     direction.set(Math.round(now.angle / DEGREE) % 360); weight.set(sliderAt(now.lambda)); penalty.set(now.loss);
     const values = {
       count: now.points.length, statistic: eppsPulley(shadow), sigreg: sigreg(now.points).value, variance: variancePenalty(now.points).value,
-      covariance: covariancePenalty(now.points).value, pull: found.pull, penalty: found.penalty, total: found.total,
+      covariance: covariancePenalty(now.points).value, visreg: lossOf(now.points, "visreg", 1).penalty, pull: found.pull, penalty: found.penalty, total: found.total,
     };
     show(values);
     tools.say(verdict(values));
