@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from jepa_utils.data.batches import tensor_batches
@@ -47,6 +48,7 @@ class Row:
     window: int = 1  # context words
     hidden: int = 0  # width of a network on top of them; none by default
     options: Mapping[str, float] = field(default_factory=dict)  # of a rival's function
+    falling: bool = False  # a learning rate that falls to 0, as word2vec's does
     epochs: int = 10  # passes; a JEPA is looked at after each
 
 
@@ -126,9 +128,15 @@ class WordRecipe:
         }
 
     def further(self, won: Mapping[str, Row]) -> dict[str, Row]:
-        """The better penalty with more context, and with a network on top of it."""
-        base = replace(won["Weak-SIGReg"], window=3, epochs=self.epochs)
-        return {"three words": base, "three words, hidden layer": replace(base, hidden=64)}
+        """The lighter penalty with a falling learning rate, more context, and a network on top."""
+        base = replace(won["Weak-SIGReg"], epochs=self.epochs)
+        three = replace(base, window=3)
+        return {
+            "falling rate": replace(base, falling=True),
+            "falling rate, half": replace(base, falling=True, epochs=max(1, self.epochs // 2)),
+            "three words": three,
+            "three words, hidden layer": replace(three, hidden=64),
+        }
 
     def twice(self, won: Mapping[str, Row]) -> dict[str, Row]:
         """The JEPAs that are compared with rivals, trained twice as long."""
@@ -310,6 +318,19 @@ def _run(
     return Outcome(entry)
 
 
+class _Falling(JEPA):
+    """A JEPA whose learning rate falls in a line to 0 at the end."""
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = super().configure_optimizers()
+        steps = self.trainer.estimated_stepping_batches
+        scheduler = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
 def _training(
     recipe: WordRecipe, row: Row, corpus: _Corpus, seed: int
 ) -> tuple[JEPA, nn.Embedding, DataLoader]:
@@ -325,7 +346,7 @@ def _training(
         encoder, context = words, context[:, 0]
     width = recipe.dimensions if row.hidden else row.window * recipe.dimensions
     penalties = {"SIGReg": SIGReg(num_slices=row.num_slices), "Weak-SIGReg": weak_sigreg}
-    module = JEPA(
+    module = (_Falling if row.falling else JEPA)(
         encoder,
         nn.Linear(width, recipe.dimensions),
         target_encoder=words,

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from jepa_utils.data.batches import tensor_batches
 from jepa_utils.data.load import load_data
 from jepa_utils.experiments import words
 from jepa_utils.experiments.store import RecordError, read_record
 from jepa_utils.experiments.words import PARTS, Row, WordRecipe, searched, word_record
+from jepa_utils.training.fit import fit
 
 RECIPE = replace(WordRecipe.tiny(), epochs=1, long_epochs=2)
 
@@ -121,6 +124,20 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end(train, record, tmp_path, 
     whole = runs_of(record, "twice")
     assert without_clock(resumed["the source's"]) == without_clock(whole["the source's"])
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_falling_rate_ends_at_nothing(text, record):
+    run = runs_of(record, "further")["falling rate"]
+    assert (
+        run["settings"]["falling"]
+        and not runs_of(record, "further")["three words"]["settings"]["falling"]
+    )
+    module = words._Falling(torch.nn.Embedding(9, 2), torch.nn.Linear(2, 2), learning_rate=0.5)
+    rates, ids = [], torch.arange(8)
+    module.on_train_batch_end = lambda *_: rates.append(module.optimizers().param_groups[0]["lr"])
+    fit(module, tensor_batches(ids, ids + 1, batch_size=2), epochs=2, seed=0, progress=False)
+    assert rates == pytest.approx([0.5 * (1 - step / 8) for step in range(8)], abs=0.07)
+    assert module.lr_schedulers().get_last_lr() == [0.0]
 
 
 def test_what_cannot_be_done_is_said(train, tmp_path):
