@@ -81,7 +81,7 @@ PUBLIC = {
     "experiments.cifar10": ("VisionRecipe", "pretrain_record"),
     "experiments.store": ("read_record",),
     "experiments.texts": ("TextRecipe", "text_record"),
-    "experiments.words": ("WordRecipe", "word_record"),
+    "experiments.word_tables": ("WordRecipe", "word_record"),
     "figures.film": ("show_player",),
     "figures.play": ("show_play",),
     "figures.source": ("show_source",),

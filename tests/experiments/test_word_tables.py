@@ -9,9 +9,9 @@ import torch
 
 from jepa_utils.data.batches import tensor_batches
 from jepa_utils.data.load import load_data
-from jepa_utils.experiments import words
+from jepa_utils.experiments import word_tables
 from jepa_utils.experiments.store import RecordError, read_record
-from jepa_utils.experiments.words import PARTS, Row, WordRecipe, searched, word_record
+from jepa_utils.experiments.word_tables import PARTS, Row, WordRecipe, searched, word_record
 from jepa_utils.training.fit import fit
 
 RECIPE = replace(WordRecipe.tiny(), epochs=1, long_epochs=2)
@@ -61,7 +61,7 @@ def test_every_part_has_its_rows(record):
 
 def test_each_method_is_searched_as_often_as_the_others():
     tried = [row.method for row in WordRecipe.page().search().values()]
-    assert {tried.count(method) for method in words.METHODS} == {4}
+    assert {tried.count(method) for method in word_tables.METHODS} == {4}
 
 
 def test_a_run_says_what_it_took(record):
@@ -106,7 +106,7 @@ def test_what_changes_is_what_the_row_is_named_after():
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_end(train, record, tmp_path, monkeypatch):
-    looks, real = [], words._scores
+    looks, real = [], word_tables._scores
 
     def until_killed(*args, **how):
         looks.append(1)
@@ -115,11 +115,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end(train, record, tmp_path, 
         return real(*args, **how)
 
     train(tmp_path, parts=["search"])
-    monkeypatch.setattr(words, "_scores", until_killed)
+    monkeypatch.setattr(word_tables, "_scores", until_killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         train(tmp_path, parts=["twice"])
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
-    monkeypatch.setattr(words, "_scores", real)
+    monkeypatch.setattr(word_tables, "_scores", real)
     resumed = runs_of(train(tmp_path, parts=["twice"]), "twice")
     whole = runs_of(record, "twice")
     assert without_clock(resumed["the source's"]) == without_clock(whole["the source's"])
@@ -132,7 +132,9 @@ def test_a_falling_rate_ends_at_nothing(text, record):
         run["settings"]["falling"]
         and not runs_of(record, "further")["three words"]["settings"]["falling"]
     )
-    module = words._Falling(torch.nn.Embedding(9, 2), torch.nn.Linear(2, 2), learning_rate=0.5)
+    module = word_tables._Falling(
+        torch.nn.Embedding(9, 2), torch.nn.Linear(2, 2), learning_rate=0.5
+    )
     rates, ids = [], torch.arange(8)
     module.on_train_batch_end = lambda *_: rates.append(module.optimizers().param_groups[0]["lr"])
     fit(module, tensor_batches(ids, ids + 1, batch_size=2), epochs=2, seed=0, progress=False)
