@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 
@@ -318,6 +319,25 @@ _CLOSED_CLASSES = {
     "interjections": "o oh alas alack ay nay ho fie ah tut hark lo",
 }
 
+BEHIND = "after an apostrophe"
+
+# Likewise. Left out: "fair", "dear", "kind", "mean", "right", "well", "sound", "light", "like".
+_ADJECTIVES = (
+    "young old honourable honest noble gentle sweet happy brave proud cruel wicked foul rich poor "
+    "weak strong pale sad merry mad bold fierce gracious worthy virtuous valiant holy bloody cold "
+    "hot wet dry dark bright black white green golden precious tender rude vile strange foolish "
+    "wise weary sick guilty innocent dangerous deep great small little big mighty civil delicate "
+    "troubled rare grievous shrewd lawful"
+)
+
+
+def _behind_apostrophes(text: str) -> set[str]:
+    """Words that stand behind an apostrophe in most of their occurrences."""
+    tokens = tokenize(text)
+    behind = Counter(word for mark, word in pairwise(tokens) if mark in "'’")
+    counts = Counter(tokens)
+    return {word for word, count in behind.items() if count > counts[word] / 2}
+
 
 def word_classes(text: str, vocabulary: Vocabulary) -> dict[str, list[str]]:
     """Sort words of a vocabulary into classes, to measure embeddings by.
@@ -325,7 +345,8 @@ def word_classes(text: str, vocabulary: Vocabulary) -> dict[str, list[str]]:
     Parameters
     ----------
     text : str
-        The text of the vocabulary; its speaker headings give the class "character names".
+        The text of the vocabulary; its speaker headings give the class "character names", and words
+        that mostly stand behind an apostrophe, as in *o'er* and *he'll*, are one, too.
     vocabulary : Vocabulary
 
     Returns
@@ -337,6 +358,9 @@ def word_classes(text: str, vocabulary: Vocabulary) -> dict[str, list[str]]:
     classes = {name: words.split() for name, words in _CLOSED_CLASSES.items()}
     taken = {word for words in classes.values() for word in words}
     classes = {"character names": speaker_names(text).keys() - taken, **classes}
+    taken |= classes["character names"]
+    classes[BEHIND] = _behind_apostrophes(text) - taken
+    classes["adjectives"] = set(_ADJECTIVES.split()) - taken - classes[BEHIND]
     position = {word: index for index, word in enumerate(vocabulary.words)}
     found = {
         name: sorted(position.keys() & set(words), key=position.get)

@@ -8,7 +8,7 @@ from typing import Any
 
 from jepa_utils.data.load import load_data
 from jepa_utils.data.tokens import load_tokenizer
-from jepa_utils.experiments import captions, cifar10, spirals, texts
+from jepa_utils.experiments import captions, cifar10, spirals, texts, word_tables
 
 __all__ = ["EXPERIMENTS", "run_experiments"]
 
@@ -45,12 +45,21 @@ def _spiral(recipe: str, parts: list[str], source: str | None, root: Path, **how
     spirals.spiral_record(settings, name=recipe, **chosen, **how)
 
 
+def _words(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    shakespeare = load_data("shakespeare", source=source)
+    how["say"](str(shakespeare.provenance))
+    chosen = {"parts": parts} if parts else {}
+    settings = getattr(word_tables.WordRecipe, recipe)()
+    word_tables.word_record(settings, shakespeare, name=recipe, **chosen, **how)
+
+
 # What does it, and its recipes, the largest last.
 EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.RECIPES),
     "captions": (_captions, captions.CAPTION_RECIPES),
     "texts": (_texts, texts.TEXT_RECIPES),
     "spiral": (_spiral, spirals.SPIRAL_RECIPES),
+    "words": (_words, word_tables.WORD_RECIPES),
 }
 
 

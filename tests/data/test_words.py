@@ -254,12 +254,26 @@ def test_word_classes_keep_the_vocabulary_and_drop_small_classes():
     }
 
 
+def test_words_that_mostly_stand_behind_an_apostrophe_are_a_class():
+    text = "i'll he\u2019ll o'er th'other d'ye other ye ye 'tis 'twas twas"
+    found = word_classes(text, Vocabulary.build(tokenize(text), min_count=1))
+    # "other" and "twas" stand behind one in half of their occurrences only, "ye" in fewer
+    assert "after an apostrophe" not in found  # ll, er, tis are too few
+    found = word_classes(
+        text + " we'ld", vocabulary := Vocabulary.build(tokenize(text + " we'ld"), 1)
+    )
+    assert sorted(found["after an apostrophe"]) == ["er", "ld", "ll", "tis"] and vocabulary
+
+
 def test_word_classes_agree_with_the_truth_of_the_sample(sample):
     text, truth = sample
     found = word_classes(text, Vocabulary.build(tokenize(text)))
-    assert len(found) == 10  # all but the nouns, verbs and adjectives, which no closed list holds
+    assert len(found) == 11  # all but the nouns and verbs, which no closed list holds
     for name, words in found.items():
-        assert sorted(words) == truth[name], name
+        if name == "adjectives":  # the list is that of the real plays
+            assert set(words) <= set(truth[name])
+        else:
+            assert sorted(words) == truth[name], name
 
 
 # The generated play
@@ -333,6 +347,8 @@ def test_names_of_the_mirror_text(mirror_text):
     assert {"romeo", "malcolm", "hamlet", "wolsey", "lucius", "viola"} <= set(
         classes["character names"]
     )
-    assert len(classes) == 13
+    assert len(classes) == 15
+    assert {"s", "ll", "tis"} <= set(classes["after an apostrophe"])
+    assert {"young", "old", "honourable"} <= set(classes["adjectives"])
     words = [word for words in classes.values() for word in words]
     assert len(words) == len(set(words))

@@ -1,7 +1,7 @@
 """Collapse measures, neighbours and classical baselines on clouds and texts whose answer is known."""
 
 import math
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import torch
 from jepa_utils.evaluation import neighbours
 from jepa_utils.evaluation.collapse import collapse_report, effective_rank, isotropy
 from jepa_utils.evaluation.neighbours import base_rate, nearest_neighbours, neighbour_purity
-from jepa_utils.evaluation.word_vectors import ppmi_svd, word2vec
+from jepa_utils.evaluation.word_vectors import cca_vectors, ppmi_svd, word2vec
 
 
 def orthogonal_columns(n=64, d=8):
@@ -263,6 +263,52 @@ def test_counted_vectors_take_ppmi_apart():
     values, vectors = np.linalg.eigh(ppmi)
     found = ppmi_svd(ids, size=size, dimensions=size - 1, window=window)
     assert np.allclose(found @ found.T, vectors * abs(values) @ vectors.T)
+
+
+@pytest.mark.parametrize("power, pseudo_count", [(1.0, 0.0), (0.5, 0.0), (1.0, 30.0)])
+def test_cca_is_that_of_one_hot_words_and_their_neighbours(power, pseudo_count):
+    size, ids = 21, toy_text(2000)  # the 21st word never occurs
+    counts = np.zeros((size, 2 * size))
+    for left, right in pairwise(ids.tolist()):
+        counts[left, right] += 1
+        counts[right, size + left] += 1
+    counts **= power
+    scale = 1 / np.sqrt(np.maximum(counts.sum(axis=1) + pseudo_count, 1e-300))
+    scale[counts.sum(axis=1) + pseudo_count == 0] = 0
+    across = counts.sum(axis=0) + pseudo_count
+    across = np.divide(1, np.sqrt(across), out=np.zeros(2 * size), where=across > 0)
+    left, values, _ = np.linalg.svd(scale[:, None] * counts * across)
+    found = cca_vectors(ids, size=size, dimensions=4, power=power, pseudo_count=pseudo_count)
+    expected = scale[:, None] * left[:, 1:5] * math.sqrt(counts.sum() + size * pseudo_count)
+    signs = np.sign((found * expected).sum(axis=0))
+    assert np.allclose(found, signs * expected, atol=1e-4) and values[1] > values[2]
+
+
+def test_cca_vectors_are_white_over_the_text():
+    ids = toy_text()
+    vectors = cca_vectors(ids, size=20, dimensions=4)[ids]
+    assert np.allclose(vectors.mean(axis=0), 0, atol=0.02)
+    assert np.allclose(vectors.T @ vectors / len(ids), np.eye(4), atol=0.02)
+
+
+@pytest.mark.parametrize("bad", [dict(power=0), dict(power=1.5), dict(pseudo_count=-1)])
+def test_cca_says_what_it_wants(bad):
+    with pytest.raises(ValueError, match=r"power must lie in \(0, 1\] and pseudo_count be 0 or"):
+        cca_vectors(toy_text(200), size=20, dimensions=4, **bad)
+
+
+def test_smoothing_makes_rare_contexts_count_for_less():
+    ids, how = toy_text(2000), dict(size=21, dimensions=4)
+    assert np.array_equal(ppmi_svd(ids, **how), ppmi_svd(ids, **how, smoothing=1))
+    assert not np.allclose(ppmi_svd(ids, **how), ppmi_svd(ids, **how, smoothing=0.75))
+    with pytest.raises(ValueError, match=r"smoothing must lie in \[0, 1\], got 2"):
+        ppmi_svd(ids, **how, smoothing=2)
+
+
+@pytest.mark.parametrize("negative", [0, True, 1.5])
+def test_word2vec_rejects_no_random_words(negative):
+    with pytest.raises(ValueError, match="^negative must be an integer"):
+        word2vec(toy_text(200), size=20, dimensions=4, negative=negative)
 
 
 def test_dimensions_beyond_the_rank_are_zero():
