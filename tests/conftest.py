@@ -20,31 +20,38 @@ class Build:
     html: Path
 
 
+BUILT = "the built book"  # the tests that look at it: one of two processes has them, and builds
+
 # What takes long, longest first: begun last, it would leave one of two processes alone at the end.
 LONG = (
-    "tests/publishing/test_site.py",
+    BUILT,
     "notebooks/05_vl_jepa.ipynb",
     "notebooks/04_ijepa_cifar10.ipynb",
     "notebooks/01_word_jepa.ipynb",
     "tests/publishing/test_chapters.py",
     "tests/publishing/test_preflight.py",
-    "tests/experiments/test_kill.py",
+    "tests/experiments",
     "tests/training",
     "tests/publishing/test_scoreboard.py",
     "tests/data/test_load.py",
+    "tests/figures",
     "notebooks",
     "tests/publishing",
-    "tests/experiments",
-    "tests/figures",
 )
 
 
 def pytest_collection_modifyitems(items) -> None:
-    """Order the files, for `--dist loadfile --no-loadscope-reorder`; within them nothing moves."""
+    """Files as groups of `--dist loadgroup --no-loadscope-reorder`; within them nothing moves."""
+    built = {item.path for item in items if "build" in getattr(item, "fixturenames", ())}
+
+    def group(item) -> str:
+        return BUILT if item.path in built else item.nodeid.partition("::")[0]
 
     def place(item) -> int:
-        return next((n for n, start in enumerate(LONG) if item.nodeid.startswith(start)), len(LONG))
+        return next((n for n, start in enumerate(LONG) if group(item).startswith(start)), len(LONG))
 
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=place)
 
 
