@@ -40,6 +40,7 @@ LONG = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items) -> None:
     """Files as groups of `--dist loadgroup --no-loadscope-reorder`; within them nothing moves."""
     built = {item.path for item in items if "build" in getattr(item, "fixturenames", ())}

@@ -149,7 +149,7 @@ def test_a_run_says_what_moved_and_how_to_take_it_back(ran, tmp_path, monkeypatc
     assert lines == [
         "stored in notebooks/01_test.ipynb",
         "  moved: 01_test: claim 'purity' is reproduced as stored, direction only when run again",
-        "  moved: 01_test: number 'count' is 25 as stored, 100 when run again (tolerance 25 %)",
+        "  moved: 01_test: number 'count' is 25 as stored, 100 when run again (tolerance 2 %)",
         "to take it back: git checkout -- notebooks/01_test.ipynb",
     ]
     assert "no verdict is another, and no glued number moved" in jepa("run", "1").output
@@ -315,7 +315,10 @@ def test_train_takes_all_parts_and_the_largest_recipe_by_default(book, trained):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("magic",), "experiment must be one of cifar10, captions, texts, spiral, got 'magic'"),
+        (
+            ("magic",),
+            "experiment must be one of cifar10, captions, texts, spiral, words, got 'magic'",
+        ),
         (("cifar10/magic", "--recipe", "tiny"), "methods must be some of I-JEPA"),
         (("captions/magic", "--recipe", "tiny"), "experiments must be some of scenes"),
         (("cifar10", "--recipe", "huge"), "recipe of cifar10 must be one of tiny, one_pass"),

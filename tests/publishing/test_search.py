@@ -80,7 +80,8 @@ def test_stop_gradient_is_found_however_it_is_written(query, search):
         ("I-JEPA", "notebooks/04_ijepa_cifar10"),
         ("InfoNCE", "notebooks/05_vl_jepa"),
         ("word2vec", "notebooks/01_word_jepa"),
-        ("sigreg", "notebooks/01_word_jepa"),
+        ("sigreg", "book/notation"),  # which has a section of that name
+        ("shakespeare", "notebooks/01_word_jepa"),
     ],
 )
 def test_the_chapter_comes_first_and_the_api_last(query, first, search):
