@@ -23,7 +23,7 @@ pdf: book  ## build the book, then print it into one PDF; needs a Chromium
 test: $(READY)  ## check style, run all tests and, under the smoke profile, all notebooks; no network
 	@start=$$(date +%s); status=0; \
 	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && \
-	JEPA_PROFILE=smoke JEPA_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests notebooks -n 2 --dist loadgroup --no-loadscope-reorder \
+	JEPA_PROFILE=smoke JEPA_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests notebooks -n 2 --dist loadfile --no-loadscope-reorder \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=120 || status=$$?; \
 	echo "make test: $$(($$(date +%s) - start)) s"; exit $$status
 

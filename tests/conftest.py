@@ -1,5 +1,7 @@
 """What several test files share: the repository's root, and the book built once."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -7,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
+BUILDER = "from jupyter_book.cli.main import main; main()"  # as `jepa book` does
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,9 @@ class Build:
     html: Path
 
 
-BUILT = "the built book"  # the tests that look at it: one of two processes has them, and builds
-
 # What takes long, longest first: begun last, it would leave one of two processes alone at the end.
 LONG = (
-    BUILT,
+    "tests/publishing/test_site.py",
     "notebooks/05_vl_jepa.ipynb",
     "notebooks/04_ijepa_cifar10.ipynb",
     "notebooks/01_word_jepa.ipynb",
@@ -40,19 +42,12 @@ LONG = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items) -> None:
-    """Files as groups of `--dist loadgroup --no-loadscope-reorder`; within them nothing moves."""
-    built = {item.path for item in items if "build" in getattr(item, "fixturenames", ())}
-
-    def group(item) -> str:
-        return BUILT if item.path in built else item.nodeid.partition("::")[0]
+    """Order the files, for `--dist loadfile --no-loadscope-reorder`; within them nothing moves."""
 
     def place(item) -> int:
-        return next((n for n, start in enumerate(LONG) if group(item).startswith(start)), len(LONG))
+        return next((n for n, start in enumerate(LONG) if item.nodeid.startswith(start)), len(LONG))
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=place)
 
 
@@ -63,21 +58,21 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory) -> Build:
-    """The book, built into an empty folder: Sphinx repeats no warning about an unchanged page."""
-    out = tmp_path_factory.mktemp("book")
-    program = [
-        sys.executable,
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-    ]  # as `jepa book` does
-    command = [*program, "build", ROOT, "--path-output", out, "-n", "-W", "--keep-going"]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return Build(
-        done.returncode, re.sub(r"\x1b\[[\d;]*m", "", done.stdout), out / "_build" / "html"
-    )
+    """The book, built into an empty folder, once for all processes that test."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    out, said = shared / "book", shared / "book.json"
+    with FileLock(shared / "book.lock"):
+        if not said.exists():
+            command = [sys.executable, "-c", BUILDER, "build", ROOT, "--path-output", out]
+            done = subprocess.run(
+                [*command, "-n", "-W", "--keep-going"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            log = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
+            said.write_text(json.dumps({"returncode": done.returncode, "log": log}))
+    return Build(**json.loads(said.read_text()), html=out / "_build" / "html")
