@@ -68,7 +68,7 @@ def die(folder, rank):
     try:
         train(folder, devices=2)
     except RuntimeError:
-        time.sleep(60)  # lost its partner, and waits to be ended, so that not this is reported
+        time.sleep(5)  # lost its partner, whose death is to be reported, and not this
 
 
 def go_on(folder, script):
