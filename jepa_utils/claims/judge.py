@@ -138,7 +138,7 @@ def judge(claim: Claim, recorded: Recorded | None) -> Judgement:
     if len(recorded.values) < LEAST_SEEDS:
         return Judgement("inconclusive", f"fewer than {LEAST_SEEDS} {recorded.over}")
     if side == "open":
-        low, high = (rounded(recorded.values, end) for end in interval(recorded.values))
+        low, high = map(figure_text, interval(recorded.values))  # in full: the bound may be near
         return Judgement("inconclusive", f"the bound lies within the 95 % limits {low} and {high}")
     if claim.compares and not (recorded.half and recorded.budget):
         return Judgement("inconclusive", "trained methods, compared at one budget only")

@@ -605,7 +605,7 @@ def test_a_box_names_the_record_that_its_number_comes_from_and_only_its_own_data
 
 def test_a_box_says_why_it_gives_no_verdict():
     text = draw.claim_box(claim(), recorded(0.7, 0.8, 0.9))["text/plain"]
-    assert "[inconclusive]" in text and "the bound lies within the 95 % limits 0.63 and" in text
+    assert "[inconclusive]" in text and "the bound lies within the 95 % limits 0.6314 and" in text
 
 
 @pytest.mark.parametrize(
