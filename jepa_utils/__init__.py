@@ -75,7 +75,7 @@ PUBLIC = {
     ),
     "evaluation.neighbours": ("base_rate", "nearest_neighbours", "neighbour_purity"),
     "evaluation.probes": ("knn_probe", "linear_probe"),
-    "evaluation.retrieval": ("recall_at_k",),
+    "evaluation.retrieval": ("label_precision", "recall_at_k"),
     "evaluation.word_vectors": ("cca_vectors", "ppmi_svd", "word2vec"),
     "experiments.captions": ("CaptionRecipe", "caption_record"),
     "experiments.cifar10": ("VisionRecipe", "pretrain_record"),
@@ -105,8 +105,15 @@ PUBLIC = {
     "objectives.sigreg": ("SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"),
     "objectives.vicreg": ("VICReg", "covariance_penalty", "variance_penalty", "vicreg"),
     "objectives.visreg": ("VISReg", "visreg"),
-    "training.baselines": ("CaptionTraining", "ClassTraining", "DecoderTraining", "MaskedLM"),
+    "training.baselines": (
+        "CaptionTraining",
+        "ClassTraining",
+        "DecoderTraining",
+        "HybridTraining",
+        "MaskedLM",
+    ),
     "training.fit": ("fit",),
+    "training.optimizers": ("Schedule",),
     "training.jepa": ("JEPA", "MaskedJEPA", "TokenJEPA", "ViewJEPA", "train_pair"),
 }
 

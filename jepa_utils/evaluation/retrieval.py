@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from jepa_utils.arguments import check_count
 
-__all__ = ["recall_at_k"]
+__all__ = ["label_precision", "recall_at_k"]
 
 # Similarities formed at once: the memory bound.
 _CHUNK = 2**23
@@ -117,6 +117,39 @@ def recall_at_k(
     ]
     closer, tied, right = (torch.cat(column) for column in zip(*counts))
     return {k: float(_hit_chance(k - closer, tied, right).mean()) for k in ks}
+
+
+def label_precision(queries: Tensor, keys: Tensor, labels: Tensor, *, k: int = 10) -> float:
+    """Share of the k keys most similar to a query, by cosine, that have its label.
+
+    Parameters
+    ----------
+    queries, keys : Tensor, shapes (N, D)
+        Row i of both has label i.
+    labels : Tensor, shape (N,)
+        Such as the article that a passage is from.
+    k : int, default 10
+        Length of the list looked at.
+
+    Returns
+    -------
+    float
+        Between 0 and 1. Less than 1 can be reached where a label has fewer than k keys.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or `k` is no integer between 1 and N.
+    """
+    if queries.dim() != 2 or queries.shape != keys.shape or labels.shape != keys.shape[:1]:
+        raise ValueError(
+            f"queries and keys must have one shape (N, D), and labels (N,), got "
+            f"{tuple(queries.shape)}, {tuple(keys.shape)} and {tuple(labels.shape)}"
+        )
+    k = check_count("k", k, len(keys), "N")
+    queries, keys = (directions(x.detach().double()) for x in (queries, keys))
+    nearest = (queries @ keys.T).topk(k, dim=1).indices  # (N, k)
+    return float((labels[nearest] == labels[:, None]).double().mean())
 
 
 def _counts(similarity: Tensor, positives: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -31,12 +31,16 @@ def _captions(recipe: str, parts: list[str], source: str | None, root: Path, **h
 
 
 def _texts(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
-    settings = getattr(texts.TextRecipe, recipe)()
-    wiki = load_data("wikitext-2", source=source, splits=(settings.train_split, "test"))
-    how["say"](str(wiki.provenance))
+    wiki = load_data("wikitext-2", source=source)
+    photographs = load_data("flickr8k", source=source, splits=("test",))
+    reviews = load_data("rotten-tomatoes", source=source, splits=("train", "test"))
+    for loaded in (wiki, photographs, reviews):
+        how["say"](str(loaded.provenance))
     tokenizer = load_tokenizer(source=source).tokenizer
-    chosen = {"methods": parts} if parts else {}
-    texts.text_record(settings, wiki, tokenizer, name=recipe, **chosen, **how)
+    chosen = {"parts": parts} if parts else {}
+    settings = getattr(texts.TextRecipe, recipe)()
+    loaded = (wiki, photographs, reviews, tokenizer)
+    texts.text_record(settings, *loaded, name=recipe, **chosen, **how)
 
 
 def _spiral(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:

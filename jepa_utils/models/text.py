@@ -49,7 +49,7 @@ class WindowEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Transformer encoder of token sequences: visible tokens only, pooled by their mean.
+    """Transformer encoder of token sequences: visible tokens only, pooled by a mean.
 
     Every visible token sees every other visible token, before and after it; hidden tokens are seen
     by none and not pooled.
@@ -70,11 +70,20 @@ class TextEncoder(nn.Module):
         Share of activations dropped while training.
     token_std : float, default 1.0
         Standard deviation of the first, random token and position vectors.
+    positions : bool, default True
+        Add a learned vector for each place. Without, the encoder does not know the order.
+    norm_first : bool, default False
+        Normalise before attention and before the hidden layer, not after (pre-norm).
+    weights : Tensor, shape (V,), optional
+        What each token counts in the mean at first, positive, such as inverse document frequencies;
+        the weights learn. By default all tokens count alike.
+    sublinear : bool, default False
+        Let a token that is visible c times count 1 + log c times in the mean, not c times.
 
     Raises
     ------
     ValueError
-        If a number is out of range.
+        If a number is out of range, or `weights` are not V positive numbers.
     """
 
     def __init__(
@@ -87,6 +96,10 @@ class TextEncoder(nn.Module):
         max_length: int = 512,
         dropout: float = 0.1,
         token_std: float = 1.0,
+        positions: bool = True,
+        norm_first: bool = False,
+        weights: Tensor | None = None,
+        sublinear: bool = False,
     ):
         super().__init__()
         sizes = dict(vocabulary=vocabulary, dimensions=dimensions, heads=heads)
@@ -98,15 +111,27 @@ class TextEncoder(nn.Module):
         if not 0 < token_std < float("inf"):
             raise ValueError(f"token_std must be positive and finite, got {token_std}")
         self.tokens = nn.Embedding(vocabulary, dimensions)
-        self.positions = nn.Embedding(max_length, dimensions)
+        self.positions = nn.Embedding(max_length, dimensions) if positions else None
+        self.max_length = max_length
         self.tokens.weight.data.mul_(token_std)
-        self.positions.weight.data.mul_(token_std)
+        if positions:
+            self.positions.weight.data.mul_(token_std)
         self.dropout = nn.Dropout(dropout)
+        how = dict(batch_first=True, norm_first=norm_first)
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(dimensions, heads, 4 * dimensions, dropout, batch_first=True)
+            nn.TransformerEncoderLayer(dimensions, heads, 4 * dimensions, dropout, **how)
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dimensions)
+        self.weights, self.sublinear = None, sublinear
+        if weights is not None:
+            if weights.shape != (vocabulary,) or not (weights > 0).all() or weights.isinf().any():
+                raise ValueError(
+                    f"weights must be {vocabulary} positive finite numbers, one a token, got "
+                    f"{tuple(weights.shape)} from {float(weights.min()):g}"
+                )
+            # logarithms, which stay positive however they learn
+            self.weights = nn.Embedding.from_pretrained(weights.log()[:, None], freeze=False)
 
     def encode_tokens(self, ids: Tensor, visible: Tensor) -> Tensor:
         """One vector for each token.
@@ -132,7 +157,8 @@ class TextEncoder(nn.Module):
         # Columns hidden in every row are left out: nobody sees them, so it only saves time.
         columns = visible.any(dim=0).nonzero().squeeze(1)  # (L',)
         ids, shown = ids[:, columns], visible[:, columns]
-        x = self.dropout(self.tokens(ids) + self.positions(columns))  # (B, L', D)
+        x = self.tokens(ids)  # (B, L', D)
+        x = self.dropout(x if self.positions is None else x + self.positions(columns))
         hidden = None if shown.all() else ~shown
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=hidden)
@@ -141,7 +167,15 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor, visible: Tensor) -> Tensor:
         """Embeddings (B, D), the mean over visible tokens; the rest is as for `encode_tokens`."""
-        return self.encode_tokens(ids, visible).sum(dim=1) / visible.sum(dim=1, keepdim=True)
+        x = self.encode_tokens(ids, visible)
+        share = visible.to(x.dtype)  # (B, L)
+        if self.weights is not None:
+            share = share * self.weights(ids).squeeze(-1).exp()
+        if self.sublinear:
+            same = (ids.unsqueeze(1) == ids.unsqueeze(2)) & visible.unsqueeze(1)  # (B, L, L)
+            count = same.sum(dim=2).clamp(min=1)
+            share = share * (1 + count.log()) / count
+        return (x * share.unsqueeze(-1)).sum(dim=1) / share.sum(dim=1, keepdim=True)
 
     def _check(self, ids: Tensor, visible: Tensor) -> None:
         if ids.dim() != 2 or ids.shape != visible.shape or visible.dtype != torch.bool:
@@ -150,10 +184,9 @@ class TextEncoder(nn.Module):
                 f"got {tuple(ids.shape)} and "
                 f"{tuple(visible.shape)} of {visible.dtype}"
             )
-        if ids.shape[1] > self.positions.num_embeddings:
+        if self.positions is not None and ids.shape[1] > self.max_length:
             raise ValueError(
-                f"ids must have at most max_length = {self.positions.num_embeddings} columns, "
-                f"got {ids.shape[1]}"
+                f"ids must have at most max_length = {self.max_length} columns, got {ids.shape[1]}"
             )
         empty = (~visible.any(dim=1)).nonzero().flatten().tolist()
         if empty:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import lightning as L
 import torch
 from torch import Tensor, nn
@@ -11,10 +14,17 @@ from jepa_utils.arguments import whole
 from jepa_utils.models.text import TextDecoder, TextEncoder
 from jepa_utils.models.vit import ViT
 from jepa_utils.training._numbers import number, problem_with, rate, shares_of
-from jepa_utils.training.optimizers import ImageTraining, adam, at_least_float
+from jepa_utils.training.jepa import JEPA
+from jepa_utils.training.optimizers import (
+    ImageTraining,
+    Schedule,
+    adam,
+    at_least_float,
+    optimizer_of,
+)
 from jepa_utils.training.parallel import batch_group, own_rows, per_rank, raise_together, weighted
 
-__all__ = ["CaptionTraining", "ClassTraining", "DecoderTraining", "MaskedLM"]
+__all__ = ["CaptionTraining", "ClassTraining", "DecoderTraining", "HybridTraining", "MaskedLM"]
 
 
 class CaptionTraining(L.LightningModule):
@@ -132,14 +142,19 @@ class MaskedLM(L.LightningModule):
         Token ids to choose from, ascending: all that occur in the training text.
     share : float, default 0.15
         Share of tokens hidden, between 0 and 1.
+    frequencies : Tensor, shape (C,), optional
+        How often each candidate occurs, positive. The logits' bias starts at its logarithm, so that
+        the model begins with what can be said without reading; by default at 0.
     learning_rate : float, default 1e-3
         Of Adam.
+    schedule : Schedule, optional
+        As for `JEPA`.
 
     Raises
     ------
     ValueError
-        If `share`, `learning_rate` or `mask_id` is out of range, or `candidates` are not ascending
-        token ids without `mask_id`.
+        If `share`, `learning_rate` or `mask_id` is out of range, `candidates` are not ascending
+        token ids without `mask_id`, or `frequencies` are not as many positive numbers.
 
     References
     ----------
@@ -154,7 +169,9 @@ class MaskedLM(L.LightningModule):
         mask_id: int,
         candidates: Tensor,
         share: float = 0.15,
+        frequencies: Tensor | None = None,
         learning_rate: float = 1e-3,
+        schedule: Schedule | None = None,
     ):
         super().__init__()
         share = number("share", share, "between 0 and 1", lambda x: 0 < x < 1)
@@ -186,7 +203,16 @@ class MaskedLM(L.LightningModule):
             share,
             rate(learning_rate),
         )
-        self.bias = nn.Parameter(torch.zeros(len(candidates)))
+        self.schedule = schedule
+        start = torch.zeros(len(candidates))
+        if frequencies is not None:
+            if frequencies.shape != candidates.shape or not (frequencies > 0).all():
+                raise ValueError(
+                    f"frequencies must be {len(candidates)} positive numbers, one for each "
+                    f"candidate, got {tuple(frequencies.shape)} from {float(frequencies.min()):g}"
+                )
+            start = (frequencies / frequencies.sum()).log()
+        self.bias = nn.Parameter(start.to(torch.get_default_dtype()))
         self.register_buffer("candidates", candidates)
 
     def training_step(
@@ -219,15 +245,63 @@ class MaskedLM(L.LightningModule):
             "got a hidden token that is none of them"
         )
         h = self.encoder.encode_tokens(shown, torch.ones_like(hidden))[hidden]  # (M, D)
-        logits = F.linear(h, self.encoder.tokens.weight[self.candidates], self.bias)  # (M, C)
+        # In chunks of rows the logits (M, C) never exist as a whole, which is twice as fast.
+        choose = partial(
+            F.linear_cross_entropy,
+            h,
+            self.encoder.tokens.weight[self.candidates],
+            classes,
+            linear_bias=self.bias,
+            options=nn.LinearCrossEntropyOptions(batch_chunk_size=128),
+        )
         if group.ranks == 1:
-            return {"loss": F.cross_entropy(logits, classes)}
-        losses = F.cross_entropy(logits, classes, reduction="sum")  # of none it may be, here
-        return {"loss": losses / per_rank(hidden.sum())}
+            return {"loss": choose()}
+        # of none it may be, here
+        return {"loss": choose(reduction="sum") / per_rank(hidden.sum())}
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam over all parameters."""
-        return adam(self)
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
+        """Adam over all parameters, or what `schedule` says."""
+        return optimizer_of(self)
+
+
+class HybridTraining(L.LightningModule):
+    """Predict embeddings and hidden tokens at once: the sum of a JEPA's loss and a masked model's.
+
+    Parameters
+    ----------
+    jepa : JEPA
+        The one; its learning rate and schedule are those of both.
+    masked : MaskedLM
+        The other, with the same encoder.
+    weight : float, default 1.0
+        Factor of the masked model's loss.
+
+    Raises
+    ------
+    ValueError
+        If `weight` is not positive, or the two have different encoders.
+    """
+
+    def __init__(self, jepa: JEPA, masked: MaskedLM, *, weight: float = 1.0):
+        super().__init__()
+        if jepa.context_encoder is not masked.encoder:
+            raise ValueError("masked must have the encoder of jepa, got another one")
+        self.jepa, self.masked = jepa, masked
+        self.weight = number("weight", weight, "positive and finite", lambda x: x > 0)
+        self.learning_rate, self.schedule = jepa.learning_rate, jepa.schedule
+
+    def training_step(
+        self, batch: tuple[tuple[Tensor, Tensor], ...], batch_idx: int
+    ) -> dict[str, Tensor]:
+        """Losses "loss", "jepa" and "masked" of one batch of a `SpanDataModule`."""
+        jepa = self.jepa.training_step(batch, batch_idx)["loss"]
+        masked = self.masked.training_step(batch, batch_idx)["loss"]
+        loss = jepa + self.weight * masked
+        return {"loss": loss, "jepa": jepa.detach(), "masked": masked.detach()}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
+        """Adam over all parameters, or what the schedule says."""
+        return optimizer_of(self)
 
 
 class DecoderTraining(L.LightningModule):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -24,7 +25,13 @@ from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.objectives.sigreg import sigreg
 from jepa_utils.training._numbers import number, rate, shares_of
 from jepa_utils.training.fit import History, fit
-from jepa_utils.training.optimizers import ImageTraining, adam, at_least_float
+from jepa_utils.training.optimizers import (
+    ImageTraining,
+    Schedule,
+    adam,
+    at_least_float,
+    optimizer_of,
+)
 from jepa_utils.training.parallel import (
     BatchNorm,
     batch_group,
@@ -463,6 +470,9 @@ class JEPA(L.LightningModule):
         Let no gradient through the target embeddings.
     learning_rate : float, default 1e-3
         Of Adam.
+    schedule : Schedule, optional
+        Warm-up, decay and a rate of its own for tables of vectors; by default the rate is one and
+        stays.
 
     Raises
     ------
@@ -484,6 +494,7 @@ class JEPA(L.LightningModule):
         regularize: str = "context",
         stop_gradient: bool = False,
         learning_rate: float = 1e-3,
+        schedule: Schedule | None = None,
     ):
         super().__init__()
         wants = "0 or positive, and 0 without a regularizer"
@@ -508,7 +519,7 @@ class JEPA(L.LightningModule):
         self.weight = weight
         self.regularize = regularize
         self.stop_gradient = stop_gradient
-        self.learning_rate = rate(learning_rate)
+        self.learning_rate, self.schedule = rate(learning_rate), schedule
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
         """Losses "loss", "prediction" and "regularizer" of one batch.
@@ -544,9 +555,9 @@ class JEPA(L.LightningModule):
         if isinstance(self.target_encoder, EMA):
             self.target_encoder.update(self.context_encoder)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam over all parameters that learn."""
-        return adam(self)
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
+        """Adam over all parameters that learn, or what `schedule` says."""
+        return optimizer_of(self)
 
 
 def _encode(encoder: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
