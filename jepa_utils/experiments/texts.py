@@ -85,7 +85,8 @@ class TextRow:
     positions: bool = True
     norm_first: bool = False
     token_std: float = 1.0
-    weights: str = "equal"  # of tokens in the mean: "equal", "idf" (which learns), "idf, log"
+    identity_start: bool = False
+    weights: str = "equal"  # of tokens in the mean, or "idf": from document frequencies, and learn
     # what it learns
     span: int | None = None
     cut: str = "chunk"
@@ -99,7 +100,7 @@ class TextRow:
     decay: float = 0.99  # of the moving average
     # how
     learning_rate: float = 1e-4
-    table_rate: float | None = None  # of token vectors
+    layer_rate: float | None = None  # of the transformer's layers
     warmup: float = 0.0
     weight_decay: float = 0.01
     falling: bool = False
@@ -109,8 +110,8 @@ class TextRow:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.weights not in ("equal", "idf", "idf, log"):
-            raise ValueError(f"weights must be equal, idf or 'idf, log', got {self.weights!r}")
+        if self.weights not in ("equal", "idf"):
+            raise ValueError(f"weights must be equal or idf, got {self.weights!r}")
         if self.text not in ("all", "some", "reviews"):
             raise ValueError(f"text must be all, some or reviews, got {self.text!r}")
 
@@ -127,9 +128,11 @@ LADDER: dict[str, dict[str, Any]] = {
     "neighbouring spans of 32": dict(span=32, batch_size=128),
     "no positions": dict(positions=False),
     "a line as predictor": dict(linear=True),
-    "rates of their own, small start": dict(learning_rate=3e-4, table_rate=1e-2, token_std=0.1),
+    "rates: 0.01, layers 0.0003; small vectors": dict(
+        learning_rate=1e-2, layer_rate=3e-4, token_std=0.1
+    ),
+    "layers that begin as the identity": dict(identity_start=True),
     "weights from document frequencies": dict(weights="idf"),
-    "logarithms of counts": dict(weights="idf, log"),
 }
 
 TRANSFORMER = TextRow(**{name: value for step in LADDER.values() for name, value in step.items()})
@@ -149,7 +152,7 @@ class TextRecipe:
     ladder_tokens: int = 2_900_000
     search_tokens: int = 10_000_000
     full_tokens: int = 36_000_000  # about 15 passes
-    transformer_tokens: int = 6_000_000  # the masked model's steps are ten times as dear
+    transformer_tokens: int = 4_500_000  # the masked model's steps are ten times as dear
     wide_tokens: int = 15_000_000
     scaling_tokens: int = 20_000_000
     depth_tokens: int = 5_000_000
@@ -217,8 +220,8 @@ class TextRecipe:
             warmup=0.1,
             falling=True,
             weight_decay=0.0,
-            learning_rate=3e-4,
-            table_rate=1e-2,
+            learning_rate=1e-2,
+            layer_rate=3e-4,
             tokens=self.five_tokens,
         )
         changes = {
@@ -241,7 +244,7 @@ class TextRecipe:
         """As many settings of each method: one number each, on all the text."""
         bag = replace(BAG, tokens=self.search_tokens)
         grids = {
-            "LeJEPA": ("weight", (0.03, 0.1, 0.3)),
+            "LeJEPA": ("weight", (0.1, 0.3, 1.0)),
             "InfoNCE": ("temperature", (0.05, 0.1, 0.2)),
             "EMA": ("decay", (0.95, 0.99, 0.998)),
         }
@@ -250,14 +253,11 @@ class TextRecipe:
             for method, (name, values) in grids.items()
             for value in values
         }
-        masked = replace(
-            TRANSFORMER, method="masked", span=64, batch_size=64, tokens=self.search_tokens // 4
-        )
+        # It has to know the places of its neighbours.
+        masked = replace(TRANSFORMER, method="masked", span=64, batch_size=64, positions=True)
+        masked = replace(masked, layer_rate=None, tokens=self.search_tokens // 4)
         rates = (1e-3, 3e-3, 1e-2)
-        return rows | {
-            f"masked, {rate:g}": replace(masked, learning_rate=rate, table_rate=rate)
-            for rate in rates
-        }
+        return rows | {f"masked, {rate:g}": replace(masked, learning_rate=rate) for rate in rates}
 
     def _full(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
         bags = {
@@ -372,8 +372,8 @@ def _encoder(row: TextRow, text: Tensor, vocabulary: int) -> TextEncoder:
         token_std=row.token_std,
         positions=row.positions,
         norm_first=row.norm_first,
+        identity_start=row.identity_start,
         weights=weights,
-        sublinear=row.weights == "idf, log",
     )
 
 
@@ -407,7 +407,7 @@ def text_training(
     if row.method not in TRAINED:
         raise ValueError(f"method must be one of {', '.join(TRAINED)}, got {row.method!r}")
     encoder = _encoder(row, text, vocabulary)
-    schedule = Schedule(row.falling, row.warmup, row.weight_decay, row.table_rate)
+    schedule = Schedule(row.falling, row.warmup, row.weight_decay, row.layer_rate)
     how = dict(learning_rate=row.learning_rate, schedule=schedule)
     predictor = predictor_of(row.dimensions, linear=row.linear)
     if row.method == "InfoNCE":

@@ -74,16 +74,17 @@ class TextEncoder(nn.Module):
         Add a learned vector for each place. Without, the encoder does not know the order.
     norm_first : bool, default False
         Normalise before attention and before the hidden layer, not after (pre-norm).
+    identity_start : bool, default False
+        Let every layer begin as the identity: what it adds is 0 at first. For `norm_first`.
     weights : Tensor, shape (V,), optional
         What each token counts in the mean at first, positive, such as inverse document frequencies;
         the weights learn. By default all tokens count alike.
-    sublinear : bool, default False
-        Let a token that is visible c times count 1 + log c times in the mean, not c times.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or `weights` are not V positive numbers.
+        If a number is out of range, `weights` are not V positive numbers, or layers are to begin
+        as the identity that normalise last.
     """
 
     def __init__(
@@ -98,8 +99,8 @@ class TextEncoder(nn.Module):
         token_std: float = 1.0,
         positions: bool = True,
         norm_first: bool = False,
+        identity_start: bool = False,
         weights: Tensor | None = None,
-        sublinear: bool = False,
     ):
         super().__init__()
         sizes = dict(vocabulary=vocabulary, dimensions=dimensions, heads=heads)
@@ -122,8 +123,15 @@ class TextEncoder(nn.Module):
             nn.TransformerEncoderLayer(dimensions, heads, 4 * dimensions, dropout, **how)
             for _ in range(layers)
         )
+        if identity_start:
+            if not norm_first:
+                raise ValueError("identity_start needs norm_first=True, got norm_first=False")
+            for layer in self.layers:
+                nn.init.zeros_(layer.self_attn.out_proj.weight)
+                nn.init.zeros_(layer.linear2.weight)
+                nn.init.zeros_(layer.linear2.bias)
         self.norm = nn.LayerNorm(dimensions)
-        self.weights, self.sublinear = None, sublinear
+        self.weights = None
         if weights is not None:
             if weights.shape != (vocabulary,) or not (weights > 0).all() or weights.isinf().any():
                 raise ValueError(
@@ -171,10 +179,6 @@ class TextEncoder(nn.Module):
         share = visible.to(x.dtype)  # (B, L)
         if self.weights is not None:
             share = share * self.weights(ids).squeeze(-1).exp()
-        if self.sublinear:
-            same = (ids.unsqueeze(1) == ids.unsqueeze(2)) & visible.unsqueeze(1)  # (B, L, L)
-            count = same.sum(dim=2).clamp(min=1)
-            share = share * (1 + count.log()) / count
         return (x * share.unsqueeze(-1)).sum(dim=1) / share.sum(dim=1, keepdim=True)
 
     def _check(self, ids: Tensor, visible: Tensor) -> None:

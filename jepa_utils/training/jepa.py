@@ -471,8 +471,8 @@ class JEPA(L.LightningModule):
     learning_rate : float, default 1e-3
         Of Adam.
     schedule : Schedule, optional
-        Warm-up, decay and a rate of its own for tables of vectors; by default the rate is one and
-        stays.
+        Warm-up, decay and a rate of their own for transformer layers; by default the rate is one
+        and stays.
 
     Raises
     ------

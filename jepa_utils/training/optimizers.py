@@ -29,9 +29,9 @@ class Schedule:
         Share of the training in which the learning rate rises.
     weight_decay : float, default 0.0
         Of all that are no biases and no norms.
-    table_rate : float, optional
-        Learning rate of tables of vectors, such as those of tokens, each row of which gets few
-        gradients; by default that of all others.
+    layer_rate : float, optional
+        Learning rate of transformer layers, which stand less than tables of token vectors, whose
+        rows get few gradients each; by default that of all others.
 
     Raises
     ------
@@ -42,13 +42,13 @@ class Schedule:
     falling: bool = True
     warmup: float = 0.1
     weight_decay: float = 0.0
-    table_rate: float | None = None
+    layer_rate: float | None = None
 
     def __post_init__(self) -> None:
         _check_schedule(self.warmup, self.weight_decay)
-        if self.table_rate is not None:
+        if self.layer_rate is not None:
             wants = "positive and finite, or None"
-            number("table_rate", self.table_rate, wants, lambda rate: rate > 0)
+            number("layer_rate", self.layer_rate, wants, lambda rate: rate > 0)
 
 
 class ImageTraining(L.LightningModule):
@@ -143,25 +143,21 @@ def optimizer_of(module: L.LightningModule) -> torch.optim.Optimizer | dict[str,
     how: Schedule | None = module.schedule
     if how is None:
         return adam(module)
-    tables = {
-        id(table.weight) for table in module.modules() if isinstance(table, nn.Embedding)
-    }  # once, whatever modules share it
+    layers = {
+        id(p)
+        for layer in module.modules()
+        if isinstance(layer, nn.TransformerEncoderLayer)
+        for p in layer.parameters()
+    }
     learning = [p for p in module.parameters() if p.requires_grad]
-    rate_of_tables = how.table_rate or module.learning_rate
     groups = [
         {
-            "params": [p for p in learning if id(p) in tables],
-            "lr": rate_of_tables,
-            "weight_decay": how.weight_decay,
-        },
-        {
-            "params": [p for p in learning if id(p) not in tables and p.dim() > 1],
-            "weight_decay": how.weight_decay,
-        },
-        {
-            "params": [p for p in learning if id(p) not in tables and p.dim() <= 1],
-            "weight_decay": 0.0,
-        },
+            "params": [p for p in learning if (id(p) in layers) == inside and (p.dim() > 1) == big],
+            "lr": how.layer_rate if inside and how.layer_rate else module.learning_rate,
+            "weight_decay": how.weight_decay if big else 0.0,  # not of biases and norms
+        }
+        for inside in (True, False)
+        for big in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     optimizer = torch.optim.AdamW(groups, lr=module.learning_rate, fused=True)
