@@ -84,6 +84,7 @@ PUBLIC = {
     "experiments.texts": ("TextRecipe", "text_record"),
     "experiments.word_tables": ("WordRecipe", "word_record"),
     "figures.film": ("show_player",),
+    "figures.passages": ("passage_data", "passage_still"),
     "figures.play": ("show_play",),
     "figures.source": ("show_source",),
     "figures.style": ("figure_style", "plot_dots", "plot_map", "plot_runs", "show_figure"),
