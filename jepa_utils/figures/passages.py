@@ -60,7 +60,7 @@ def passage_data(
     tokenizer : transformers tokenizer
         The one that made the ids.
     encoder : TextEncoder
-        A bag of tokens: without layers and positions, and with ``sublinear=True``.
+        A bag of tokens: without layers and positions.
     counts : TfidfVectorizer
         Fitted on lists of token ids with ``analyzer=lambda ids: ids, sublinear_tf=True``.
     svd : TruncatedSVD
@@ -81,8 +81,8 @@ def passage_data(
     Raises
     ------
     ValueError
-        If shapes do not fit, the encoder is no bag of tokens with logarithms of counts, or an
-        example has no word that the gallery has. The argument is named.
+        If shapes do not fit, the encoder is no bag of tokens, or an example has no word that the
+        gallery has. The argument is named.
     """
     if chunks.dim() != 2 or not len(chunks) or chunks.shape[1] < 2 or chunks.shape[1] % 2:
         raise ValueError(
@@ -219,8 +219,6 @@ def _check_bag(encoder: TextEncoder) -> None:
             f"encoder must have no layers and no positions, got {len(encoder.layers)} layers"
             f"{'' if encoder.positions is None else ' and positions'}"
         )
-    if not encoder.sublinear:
-        raise ValueError("encoder must have sublinear=True: the page counts by logarithms")
 
 
 def _check_counts(counts: TfidfVectorizer, svd: TruncatedSVD) -> None:
@@ -272,7 +270,7 @@ def _vectors(data: Mapping[str, Any], text: Sequence[int]) -> dict[str, np.ndarr
     """What each encoder makes of a text, given as numbers of tokens."""
     tokens, times = np.unique(np.asarray(text, dtype=int), return_counts=True)
     share = 1 + np.log(times)
-    weight = data["lejepaWeight"][tokens] * share
+    weight = data["lejepaWeight"][tokens] * times
     rows = {key: data[key][tokens].astype(float) for key in ("lejepa", "lsa")}
     sparse = np.zeros(len(data["strings"]))
     sparse[tokens] = data["idf"][tokens] * share

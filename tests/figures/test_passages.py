@@ -42,7 +42,6 @@ def world():
         layers=0,
         positions=False,
         weights=torch.rand(len(tokenizer), generator=rng) + 0.2,
-        sublinear=True,
     ).eval()
     with torch.no_grad():
         encoder.norm.weight.uniform_(0.3, 2)
@@ -122,11 +121,7 @@ def test_words_are_found_as_the_tokenizer_writes_them():
 
 def test_an_encoder_without_weights_counts_all_alike():
     encoder = ju.TextEncoder(
-        len(world()[0]["tokenizer"]),
-        dimensions=DIMENSIONS,
-        layers=0,
-        positions=False,
-        sublinear=True,
+        len(world()[0]["tokenizer"]), dimensions=DIMENSIONS, layers=0, positions=False
     )
     assert (made(encoder=encoder)["lejepaWeight"] == 1).all()
 
@@ -140,7 +135,7 @@ def test_texts_and_titles_are_whole():
 
 
 def wrong_encoder(**change):
-    settings = dict(dimensions=DIMENSIONS, layers=0, positions=False, sublinear=True) | change
+    settings = dict(dimensions=DIMENSIONS, layers=0, positions=False) | change
     return ju.TextEncoder(len(world()[0]["tokenizer"]), **settings)
 
 
@@ -155,7 +150,6 @@ def wrong_encoder(**change):
         (lambda w: dict(titles=w["titles"][:-1]), "titles must name articles 1 to 10, got 10"),
         (lambda w: dict(encoder=wrong_encoder(layers=1)), "encoder .* no layers .* got 1 layers"),
         (lambda w: dict(encoder=wrong_encoder(positions=True)), "encoder .* and positions"),
-        (lambda w: dict(encoder=wrong_encoder(sublinear=False)), "encoder .* sublinear=True"),
         (lambda w: dict(counts=TfidfVectorizer()), "counts must have sublinear_tf=True"),
         (
             lambda w: dict(svd=TruncatedSVD(2).fit(np.random.default_rng(0).normal(size=(9, 5)))),

@@ -16,7 +16,7 @@ play.add("passages", function (root, data, tools) {
   function counted(text) {
     const times = new Map();
     for (const token of text) times.set(token, (times.get(token) || 0) + 1);
-    return [...times].map(([token, c]) => [token, 1 + Math.log(c)]);
+    return [...times];
   }
 
   function sum(table, terms) {
@@ -26,11 +26,11 @@ play.add("passages", function (root, data, tools) {
   }
 
   function vectors(text) {
-    const bag = counted(text), row = bag.map(([token, share]) => [token, idf[token] * share]).filter(([, v]) => v > 0);
+    const bag = counted(text), row = bag.map(([token, c]) => [token, idf[token] * (1 + Math.log(c))]).filter(([, v]) => v > 0);
     const length = Math.hypot(...row.map(([, v]) => v)), sparse = row.map(([token, v]) => [token, v / length]);
     const lsa = sum(data.lsa, sparse.map(([token, v]) => [token, v * data.lsaWeight.values[token]]));
     return {
-      lejepa: sum(data.lejepa, bag.map(([token, share]) => [token, share * data.lejepaWeight.values[token]])),
+      lejepa: sum(data.lejepa, bag.map(([token, c]) => [token, c * data.lejepaWeight.values[token]])),
       lsa: sparse.length ? lsa.map((v, d) => v - data.lsaMean.values[d]) : lsa,  // of words never seen nothing is known
       tfidf: new Map(sparse),
     };
