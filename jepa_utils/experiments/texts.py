@@ -58,7 +58,7 @@ __all__ = [
 
 TEXT_RECIPES = ("tiny", "page")  # constructors of TextRecipe
 
-TEXT_PARTS = ("counts", "five", "ladder", "search", "full", "scaling")
+TEXT_PARTS = ("counts", "five", "ladder", "search", "full", "scale", "scaling")
 
 TRAINED = ("LeJEPA", "InfoNCE", "EMA", "masked", "hybrid")
 COUNTED = ("TF-IDF", "LSA", "random", "PPMI + SVD")
@@ -85,6 +85,7 @@ class TextRow:
     positions: bool = True
     norm_first: bool = False
     token_std: float = 1.0
+    fixed_scale: bool = False  # the last normalisation's gain and offset do not learn
     identity_start: bool = False
     weights: str = "equal"  # of tokens in the mean, or "idf": from document frequencies, and learn
     # what it learns
@@ -189,6 +190,7 @@ class TextRecipe:
             "ladder": self._ladder,
             "search": self._search,
             "full": partial(self._full, won),
+            "scale": partial(self._scale, won),
             "scaling": partial(self._scaling, won),
         }[part]()
 
@@ -244,9 +246,9 @@ class TextRecipe:
         """As many settings of each method: one number each, on all the text."""
         bag = replace(BAG, tokens=self.search_tokens)
         grids = {
-            "LeJEPA": ("weight", (0.1, 0.3, 1.0)),
-            "InfoNCE": ("temperature", (0.05, 0.1, 0.2)),
-            "EMA": ("decay", (0.95, 0.99, 0.998)),
+            "LeJEPA": ("weight", (0.03, 0.1, 0.3, 1.0)),
+            "InfoNCE": ("temperature", (0.025, 0.05, 0.1, 0.2)),
+            "EMA": ("decay", (0.9, 0.95, 0.99, 0.998)),
         }
         rows = {
             f"{method}, {value:g}": replace(bag, method=method, **{name: value})
@@ -256,7 +258,7 @@ class TextRecipe:
         # It has to know the places of its neighbours.
         masked = replace(TRANSFORMER, method="masked", span=64, batch_size=64, positions=True)
         masked = replace(masked, layer_rate=None, tokens=self.search_tokens // 4)
-        rates = (1e-3, 3e-3, 1e-2)
+        rates = (1e-3, 3e-3, 1e-2, 3e-2)
         return rows | {f"masked, {rate:g}": replace(masked, learning_rate=rate) for rate in rates}
 
     def _full(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
@@ -279,6 +281,11 @@ class TextRecipe:
             "LeJEPA, bag, wide": wide,
             "LeJEPA, bag, reviews": reviews,
         }
+
+    def _scale(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
+        """Whether it matters that the embedding can grow."""
+        bag = replace(won["LeJEPA"], tokens=self.search_tokens)
+        return {"it learns": bag, "it is fixed": replace(bag, fixed_scale=True)}
 
     def _scaling(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
         bag = replace(won["LeJEPA"], tokens=self.scaling_tokens)
@@ -407,6 +414,8 @@ def text_training(
     if row.method not in TRAINED:
         raise ValueError(f"method must be one of {', '.join(TRAINED)}, got {row.method!r}")
     encoder = _encoder(row, text, vocabulary)
+    if row.fixed_scale:
+        encoder.norm.requires_grad_(False)
     schedule = Schedule(row.falling, row.warmup, row.weight_decay, row.layer_rate)
     how = dict(learning_rate=row.learning_rate, schedule=schedule)
     predictor = predictor_of(row.dimensions, linear=row.linear)
@@ -680,7 +689,7 @@ def text_record(
     loaded = {"wikitext-2": wiki, "flickr8k": photographs, "rotten-tomatoes": reviews}
     path, record = Path(folder) / "texts" / f"{name}.json", {}
     for part in [part for part in TEXT_PARTS if part in parts]:
-        won = _won(recipe, path) if part in ("full", "scaling") else {}
+        won = _won(recipe, path) if part in ("full", "scale", "scaling") else {}
         if part == "search":
             wanted = range(1)
         else:
