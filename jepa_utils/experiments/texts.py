@@ -816,7 +816,7 @@ def _trained(
         seed=seed,
     )
     epochs = max(1, round(row.tokens / (data.steps * batch_size * length)))
-    every = max(1, epochs // recipe.looks)
+    every = -(-epochs // recipe.looks)
     looked, passed = [0.0], [-1]
 
     def look() -> dict[str, float]:
