@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from jepa_utils.data.batches import SpanDataModule
 from jepa_utils.data.load import LoadedData
-from jepa_utils.data.tokens import span_mask, token_chunks
+from jepa_utils.data.tokens import span_mask, stream_chunks, stream_data, token_chunks
 from jepa_utils.evaluation.collapse import effective_rank
 from jepa_utils.evaluation.encode import embed
 from jepa_utils.evaluation.probes import linear_probe
@@ -58,7 +58,7 @@ __all__ = [
 
 TEXT_RECIPES = ("tiny", "page")  # constructors of TextRecipe
 
-TEXT_PARTS = ("counts", "five", "ladder", "search", "full", "scale", "scaling")
+TEXT_PARTS = ("counts", "five", "ladder", "search", "full", "scale", "scaling", "stream")
 
 TRAINED = ("LeJEPA", "InfoNCE", "EMA", "masked", "hybrid")
 COUNTED = ("TF-IDF", "LSA", "random", "PPMI + SVD")
@@ -76,7 +76,7 @@ class TextRow:
     """
 
     method: str = "LeJEPA"  # of METHODS
-    text: str = "all"  # the training split, "some" of it, or the "reviews"
+    text: str = "all"  # the training split, "some" of it, the "reviews", or a "stream"
     share: float = 1.0  # of that text
     # the encoder
     dimensions: int = 64  # D
@@ -113,8 +113,8 @@ class TextRow:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if self.weights not in ("equal", "idf"):
             raise ValueError(f"weights must be equal or idf, got {self.weights!r}")
-        if self.text not in ("all", "some", "reviews"):
-            raise ValueError(f"text must be all, some or reviews, got {self.text!r}")
+        if self.text not in ("all", "some", "reviews", "stream"):
+            raise ValueError(f"text must be all, some, reviews or stream, got {self.text!r}")
 
 
 #: What the ladder changes, one after the other; each row keeps what those above it changed.
@@ -153,13 +153,11 @@ class TextRecipe:
     ladder_tokens: int = 2_900_000
     search_tokens: int = 10_000_000
     full_tokens: int = 36_000_000  # about 15 passes
-    transformer_tokens: int = 4_500_000  # the masked model's steps are ten times as dear
-    wide_tokens: int = 15_000_000
-    scaling_tokens: int = 20_000_000
-    depth_tokens: int = 5_000_000
+    transformer_tokens: int = 3_000_000  # the masked model's steps are ten times as dear
+    wide_tokens: int = 10_000_000
+    scaling_tokens: int = 15_000_000
     shares: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 1.0)
     widths: tuple[int, ...] = (16, 32, 64, 128)
-    depths: tuple[int, ...] = (0, 1, 2)
     wide: int = 512  # dimensions of the wide encoders
     labels: tuple[int, ...] = (50, 500)  # labelled reviews, beside all
     looks: int = 4  # measurements during a training
@@ -170,9 +168,9 @@ class TextRecipe:
     def tiny(cls) -> TextRecipe:
         """For tests: built-in sample, seconds."""
         sizes = dict(length=128, min_length=8, gallery=60, num_slices=32, some=60)
-        few = dict(shares=(0.5, 1.0), widths=(64,), depths=(0,), labels=(50,), looks=2, wide=128)
+        few = dict(shares=(0.5, 1.0), widths=(64,), labels=(50,), looks=2, wide=128)
         budget = dict.fromkeys(
-            ("five", "ladder", "search", "full", "transformer", "wide", "scaling", "depth"), 20_000
+            ("five", "ladder", "search", "full", "transformer", "wide", "scaling"), 20_000
         )
         tokens = {f"{name}_tokens": value for name, value in budget.items()}
         return cls(**sizes, **few, **tokens, num_seeds=1, ladder_seeds=1)
@@ -192,6 +190,7 @@ class TextRecipe:
             "full": partial(self._full, won),
             "scale": partial(self._scale, won),
             "scaling": partial(self._scaling, won),
+            "stream": partial(self._stream, won),
         }[part]()
 
     def _counts(self) -> dict[str, TextRow]:
@@ -293,12 +292,12 @@ class TextRecipe:
         rows |= {
             f"width {width}": replace(bag, dimensions=width) for width in self.widths if width != 64
         }
-        return rows | {
-            f"depth {depth}": replace(
-                TRANSFORMER, layers=depth, weight=bag.weight, tokens=self.depth_tokens
-            )
-            for depth in self.depths
-        }
+        return rows
+
+    def _stream(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
+        """The same on text that does not fit into memory."""
+        bag = replace(won["LeJEPA"], text="stream", tokens=self.full_tokens)
+        return {"LeJEPA, bag": bag}
 
 
 def document_frequencies(chunks: Tensor, vocabulary: int) -> Tensor:
@@ -462,11 +461,15 @@ class _World:
     captions: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # ids and visible, twice
     reviews: dict[str, tuple[Tensor, Tensor]]  # ids and visible
     labels: dict[str, Tensor]
-    vocabulary: int
+    tokenizer: Any
     mask_id: int
 
+    @property
+    def vocabulary(self) -> int:
+        return len(self.tokenizer)
+
     def text(self, recipe: TextRecipe, row: TextRow) -> Tensor:
-        """The chunks that a row reads."""
+        """The chunks that a row reads, or that stand for a stream's frequencies."""
         if row.text == "reviews":
             ids, visible = self.reviews["train"]
             length = 2 * (row.span or 1)
@@ -642,7 +645,7 @@ def text_record(
     name: str,
     folder: Path | str,
     checkpoints: Path | str,
-    parts: Sequence[str] = TEXT_PARTS,
+    parts: Sequence[str] = TEXT_PARTS[:-1],
     seeds: Sequence[int] | None = None,
     devices: int = 1,
     nodes: int = 1,
@@ -663,7 +666,8 @@ def text_record(
     name : str
         Name of the recipe: the record is ``folder/texts/name.json``.
     parts : sequence of str
-        Of `TEXT_PARTS`. Those after "search" take the settings that won it.
+        Of `TEXT_PARTS`. Those after "search" take the settings that won it. "stream", which reads
+        FineWeb-Edu shard by shard, is done only where it is named.
     folder, checkpoints, seeds, say
         See `complete_record`. Ladder and search have seeds of their own number.
     devices, nodes : int, default 1
@@ -689,7 +693,7 @@ def text_record(
     loaded = {"wikitext-2": wiki, "flickr8k": photographs, "rotten-tomatoes": reviews}
     path, record = Path(folder) / "texts" / f"{name}.json", {}
     for part in [part for part in TEXT_PARTS if part in parts]:
-        won = _won(recipe, path) if part in ("full", "scale", "scaling") else {}
+        won = _won(recipe, path) if part in TEXT_PARTS[4:] else {}
         if part == "search":
             wanted = range(1)
         else:
@@ -744,7 +748,7 @@ def _read(
             for split in ("train", "test")
         },
         labels={split: torch.tensor(reviews.data[split]["label"]) for split in ("train", "test")},
-        vocabulary=len(tokenizer),
+        tokenizer=tokenizer,
         mask_id=mask_id,
     )
 
@@ -789,6 +793,12 @@ def _run(
     return Outcome(entry | {"row settings": asdict(row)})
 
 
+def _stream(tokenizer: Any, length: int, rank: int, world_size: int) -> Iterator[Tensor]:
+    """This process's own part of FineWeb-Edu, in chunks."""
+    rows = stream_data("fineweb-edu", rank=rank, world_size=world_size)
+    return stream_chunks((row["text"] for row in rows), tokenizer, length=length)
+
+
 def _trained(
     recipe: TextRecipe,
     row: TextRow,
@@ -803,18 +813,25 @@ def _trained(
     encoder = getattr(module, "jepa", module)
     encoder = encoder.encoder if row.method == "masked" else encoder.context_encoder
     length = 2 * row.span if row.span else recipe.length
-    passages = text.flatten()
-    passages = passages[: len(passages) // length * length].view(-1, length)
-    batch_size = min(row.batch_size, len(passages) - 1)
-    data = SpanDataModule(
-        passages,
-        batch_size=batch_size,
+    cut = dict(
         min_length=min(recipe.min_length, length // 2),
         cut="middle" if row.span else row.cut,
         either_side=row.either_side,
-        shift=row.text != "reviews",  # a review ends where the next one begins
         seed=seed,
     )
+    if row.text == "stream":
+        batch_size = row.batch_size
+        passages, few = (
+            partial(_stream, world.tokenizer, length),
+            max(1, row.tokens // recipe.looks),
+        )
+        cut |= dict(chunks_per_epoch=max(batch_size, few // length))
+    else:
+        passages = text.flatten()
+        passages = passages[: len(passages) // length * length].view(-1, length)
+        batch_size = min(row.batch_size, len(passages) - 1)
+        cut |= dict(shift=row.text != "reviews")  # a review ends where the next one begins
+    data = SpanDataModule(passages, batch_size=batch_size, **cut)
     epochs = max(1, round(row.tokens / (data.steps * batch_size * length)))
     every = -(-epochs // recipe.looks)
     looked, passed = [0.0], [-1]
