@@ -206,10 +206,12 @@ class MaskedLM(L.LightningModule):
         self.schedule = schedule
         start = torch.zeros(len(candidates))
         if frequencies is not None:
-            if frequencies.shape != candidates.shape or not (frequencies > 0).all():
+            fits = frequencies.shape == candidates.shape and (frequencies > 0).all()
+            if not fits or frequencies.isinf().any():
+                least = f" from {float(frequencies.min()):g}" if frequencies.numel() else ""
                 raise ValueError(
-                    f"frequencies must be {len(candidates)} positive numbers, one for each "
-                    f"candidate, got {tuple(frequencies.shape)} from {float(frequencies.min()):g}"
+                    f"frequencies must be {len(candidates)} positive finite numbers, one for each "
+                    f"candidate, got {tuple(frequencies.shape)}{least}"
                 )
             start = (frequencies / frequencies.sum()).log()
         self.bias = nn.Parameter(start.to(torch.get_default_dtype()))
