@@ -301,6 +301,12 @@ class HybridTraining(L.LightningModule):
         loss = jepa + self.weight * masked
         return {"loss": loss, "jepa": jepa.detach(), "masked": masked.detach()}
 
+    def on_train_batch_end(
+        self, outputs: dict[str, Tensor], batch: tuple[tuple[Tensor, Tensor], ...], batch_idx: int
+    ) -> None:
+        """Let the JEPA's moving average follow, where it has one."""
+        self.jepa.on_train_batch_end(outputs, batch, batch_idx)
+
     def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
         """Adam over all parameters, or what the schedule says."""
         return optimizer_of(self)
