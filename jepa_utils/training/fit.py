@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from numbers import Number
 from pathlib import Path
@@ -310,6 +310,9 @@ def _described(value: Any) -> Any:
     if isinstance(value, partial):
         given = [*value.args, *(x for pair in sorted(value.keywords.items()) for x in pair)]
         return (_described(value.func), *map(_described, given))
+    if is_dataclass(value) and not isinstance(value, type):  # such as a schedule
+        given = [x for part in fields(value) for x in (part.name, getattr(value, part.name))]
+        return (type(value).__qualname__, *map(_described, given))
     return getattr(value, "__qualname__", None)  # of a function
 
 
