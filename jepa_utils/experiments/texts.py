@@ -808,17 +808,18 @@ def _trained(
     )
     epochs = max(1, round(row.tokens / (data.steps * batch_size * length)))
     every = max(1, epochs // recipe.looks)
-    looked, passed = [0.0], [-1]
+    looked = [0.0]
 
     def look() -> dict[str, float]:
-        passed[0] += 1
-        if passed[0] % every and passed[0] != epochs:
+        step = module.trainer.global_step  # counted on where a training goes on
+        passed = step // data.steps
+        if passed % every and passed != epochs:
             return {}
         began = time.process_time()
         with torch.no_grad():
             seen = _look(world, _of(encoder), module)
         looked[0] += time.process_time() - began
-        return {"step": float(passed[0] * data.steps)} | seen
+        return {"step": float(step)} | seen
 
     started = time.process_time()
     history = fit(module, data, epochs=epochs, seed=seed, monitor=look, checkpoint=state, **how)
