@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
-from trainings import data, make, small, spans, text_encoder, text_module
+from trainings import data, interrupted, make, small, spans, text_encoder, text_module, weights
 
 from jepa_utils.data.batches import ImageDataModule
 from jepa_utils.models.checkpoints import CheckpointError
@@ -178,6 +178,20 @@ def test_a_schedule_needs_the_number_of_steps():
     module.schedule = Schedule()
     with pytest.raises(ValueError, match="batches must have a length.*batches without"):
         fit(module, DataLoader(Endless(), batch_size=None), epochs=1, seed=0, progress=False)
+
+
+def test_an_interrupted_training_with_a_schedule_ends_with_the_same_weights(tmp_path):
+    """Both the loader and SIGReg draw of torch's own numbers."""
+
+    def train(**how):
+        module = text_module(schedule=Schedule(warmup=0.25, table_rate=0.02))
+        return fit(module, spans(), epochs=4, seed=0, progress=False, **how), weights(module)
+
+    state = tmp_path / "run.ckpt"
+    with pytest.raises(InterruptedError):
+        train(checkpoint=state, monitor=interrupted(after=2))
+    (resumed, found), (whole, wanted) = train(checkpoint=state), train()
+    assert resumed.losses == whole.losses and torch.equal(found, wanted)
 
 
 def test_a_training_does_not_go_on_with_another_schedule(tmp_path):
