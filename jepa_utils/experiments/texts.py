@@ -340,7 +340,7 @@ def article_of_chunks(lines: Sequence[str], tokenizer: Any, length: int) -> Tens
     filled = [(i, line) for i, line in enumerate(lines) if line.strip()]
     ids = tokenizer([line for _, line in filled], add_special_tokens=False)["input_ids"]
     for (i, line), row in zip(filled, ids, strict=True):
-        alone = i == 0 or not lines[i - 1].strip()
+        alone = not "".join([*lines[max(i - 1, 0) : i], *lines[i + 1 : i + 2]]).strip()
         if title.match(line) and alone:
             starts.append(tokens)
         tokens += len(row)
