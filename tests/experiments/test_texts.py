@@ -359,20 +359,21 @@ ARTICLES = [
     *("", " = First = \n", "", " a b c d e \n"),  # from token 0, 8 tokens
     *("", " = = Section = = \n", "", " f g \n"),  # 7
     *("", " = Second = \n", "", " h i j \n", " = x = y = \n"),  # from 15, 11: no title is within
-    *("", " = = = Part = = = \n", "", " k \n"),  # 8
-    *("", " = Third one = \n", "", " l m n o p q r \n"),  # from 34, 11
+    *("", " = = = Part = = = \n"),  # 7
+    *("", " = k = \n", " = l = \n"),  # a table of two rows, 6
+    *("", " = Third one = \n", "", " m n o p q \n"),  # from 39, 9
 ]
 
 
 @pytest.mark.parametrize(
     "length, expected",
     [
-        (1, [1] * 15 + [2] * 19 + [3] * 11),
-        (10, [1, 2, 2, 3]),  # middles 5, 15, 25, 35
+        (1, [1] * 15 + [2] * 24 + [3] * 9),
+        (10, [1, 2, 2, 2]),  # middles 5, 15, 25, 35
         (9, [1, 1, 2, 2, 3]),  # 4, 13, 22, 31, 40
         (30, [2]),  # 15
-        (45, [2]),  # 22
-        (46, []),
+        (48, [2]),  # 24
+        (49, []),
     ],
 )
 def test_a_chunk_is_of_the_article_that_its_middle_lies_in(length, expected):
