@@ -85,9 +85,7 @@ def recall_at_k(
             f"queries and keys must have {wanted}, "
             f"got {tuple(queries.shape)} and {tuple(keys.shape)}"
         )
-    for name, x in (("queries", queries), ("keys", keys)):
-        if not torch.isfinite(x).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity")
+    _check_finite(queries, keys)
     limit = "N" if positives is None else "M"
     if not isinstance(ks, Iterable) or not list(ks):
         raise ValueError(f"ks must hold numbers between 1 and {limit} = {len(keys)}, got {ks!r}")
@@ -139,17 +137,24 @@ def label_precision(queries: Tensor, keys: Tensor, labels: Tensor, *, k: int = 1
     Raises
     ------
     ValueError
-        If shapes differ, or `k` is no integer between 1 and N.
+        If shapes differ, a value is not finite, or `k` is no integer between 1 and N.
     """
     if queries.dim() != 2 or queries.shape != keys.shape or labels.shape != keys.shape[:1]:
         raise ValueError(
             f"queries and keys must have one shape (N, D), and labels (N,), got "
             f"{tuple(queries.shape)}, {tuple(keys.shape)} and {tuple(labels.shape)}"
         )
+    _check_finite(queries, keys)
     k = check_count("k", k, len(keys), "N")
     queries, keys = (directions(x.detach().double()) for x in (queries, keys))
     nearest = (queries @ keys.T).topk(k, dim=1).indices  # (N, k)
     return float((labels[nearest] == labels[:, None]).double().mean())
+
+
+def _check_finite(queries: Tensor, keys: Tensor) -> None:
+    for name, x in (("queries", queries), ("keys", keys)):
+        if not torch.isfinite(x).all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 
 def _counts(similarity: Tensor, positives: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -346,7 +346,7 @@ def article_of_chunks(lines: Sequence[str], tokenizer: Any, length: int) -> Tens
     filled = [(i, line) for i, line in enumerate(lines) if line.strip()]
     ids = tokenizer([line for _, line in filled], add_special_tokens=False)["input_ids"]
     for (i, line), row in zip(filled, ids, strict=True):
-        alone = i == 0 or not lines[i - 1].strip()
+        alone = not "".join([*lines[max(i - 1, 0) : i], *lines[i + 1 : i + 2]]).strip()
         if title.match(line) and alone:
             starts.append(tokens)
         tokens += len(row)
@@ -834,17 +834,18 @@ def _trained(
     data = SpanDataModule(passages, batch_size=batch_size, **cut)
     epochs = max(1, round(row.tokens / (data.steps * batch_size * length)))
     every = -(-epochs // recipe.looks)
-    looked, passed = [0.0], [-1]
+    looked = [0.0]
 
     def look() -> dict[str, float]:
-        passed[0] += 1
-        if passed[0] % every and passed[0] != epochs:
+        step = module.trainer.global_step  # counted on where a training goes on
+        passed = step // data.steps
+        if passed % every and passed != epochs:
             return {}
         began = time.process_time()
         with torch.no_grad():
             seen = _look(world, _of(encoder), module)
         looked[0] += time.process_time() - began
-        return {"step": float(passed[0] * data.steps)} | seen
+        return {"step": float(step)} | seen
 
     started = time.process_time()
     history = fit(module, data, epochs=epochs, seed=seed, monitor=look, checkpoint=state, **how)
@@ -888,7 +889,8 @@ class _Average(nn.Module):
             same = (ids.unsqueeze(1) == ids.unsqueeze(2)) & visible.unsqueeze(1)
             count = same.sum(dim=2).clamp(min=1)
             share = share * (1 + count.log()) / count
-        return torch.einsum("bl,bld->bd", share, self.table[ids])
+        total = torch.einsum("bl,bld->bd", share, self.table[ids])
+        return total / share.sum(dim=1, keepdim=True)
 
 
 def _counted(row: TextRow, text: Tensor, vocabulary: int, seed: int) -> Vectors:

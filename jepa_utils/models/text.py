@@ -134,9 +134,10 @@ class TextEncoder(nn.Module):
         self.weights = None
         if weights is not None:
             if weights.shape != (vocabulary,) or not (weights > 0).all() or weights.isinf().any():
+                least = f" from {float(weights.min()):g}" if weights.numel() else ""
                 raise ValueError(
                     f"weights must be {vocabulary} positive finite numbers, one a token, got "
-                    f"{tuple(weights.shape)} from {float(weights.min()):g}"
+                    f"{tuple(weights.shape)}{least}"
                 )
             # logarithms, which stay positive however they learn
             self.weights = nn.Embedding.from_pretrained(weights.log()[:, None], freeze=False)

@@ -206,10 +206,12 @@ class MaskedLM(L.LightningModule):
         self.schedule = schedule
         start = torch.zeros(len(candidates))
         if frequencies is not None:
-            if frequencies.shape != candidates.shape or not (frequencies > 0).all():
+            fits = frequencies.shape == candidates.shape and (frequencies > 0).all()
+            if not fits or frequencies.isinf().any():
+                least = f" from {float(frequencies.min()):g}" if frequencies.numel() else ""
                 raise ValueError(
-                    f"frequencies must be {len(candidates)} positive numbers, one for each "
-                    f"candidate, got {tuple(frequencies.shape)} from {float(frequencies.min()):g}"
+                    f"frequencies must be {len(candidates)} positive finite numbers, one for each "
+                    f"candidate, got {tuple(frequencies.shape)}{least}"
                 )
             start = (frequencies / frequencies.sum()).log()
         self.bias = nn.Parameter(start.to(torch.get_default_dtype()))
@@ -298,6 +300,12 @@ class HybridTraining(L.LightningModule):
         masked = self.masked.training_step(batch, batch_idx)["loss"]
         loss = jepa + self.weight * masked
         return {"loss": loss, "jepa": jepa.detach(), "masked": masked.detach()}
+
+    def on_train_batch_end(
+        self, outputs: dict[str, Tensor], batch: tuple[tuple[Tensor, Tensor], ...], batch_idx: int
+    ) -> None:
+        """Let the JEPA's moving average follow, where it has one."""
+        self.jepa.on_train_batch_end(outputs, batch, batch_idx)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
         """Adam over all parameters, or what the schedule says."""

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from numbers import Number
 from pathlib import Path
@@ -70,7 +70,7 @@ class _Recorder(Callback):
         self.module = module
         self.settings = settings
         self.monitor = monitor
-        self.rng: tuple[Tensor, list[Tensor]] | None = None  # of the CPU and of each GPU
+        self.resumed = False
 
     def _watch(self) -> None:
         """Look at the module; the run must go on as if nobody had looked."""
@@ -84,12 +84,8 @@ class _Recorder(Callback):
         self.history.monitors.append({name: _plain(value) for name, value in seen.items()})
 
     def on_fit_start(self, trainer, module):
-        if self.rng is None:
+        if not self.resumed:
             self._watch()
-        else:
-            cpu, cuda = self.rng
-            torch.set_rng_state(cpu)
-            torch.cuda.set_rng_state_all(cuda)
 
     def on_train_epoch_start(self, trainer, module):
         self.started = time.perf_counter()
@@ -139,7 +135,12 @@ class _Recorder(Callback):
         }
 
     def load_state_dict(self, state):
-        self.rng = state["rng"]
+        # Here, before optimisers are made: a schedule asks for the number of batches, for which
+        # Lightning begins the loader, and that may draw a number.
+        cpu, cuda = state["rng"]  # of the CPU and of each GPU
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state_all(cuda)
+        self.resumed = True
         self.history = History(state["losses"], state["monitors"], state["seconds"])
 
 
@@ -310,6 +311,9 @@ def _described(value: Any) -> Any:
     if isinstance(value, partial):
         given = [*value.args, *(x for pair in sorted(value.keywords.items()) for x in pair)]
         return (_described(value.func), *map(_described, given))
+    if is_dataclass(value) and not isinstance(value, type):  # such as a schedule
+        given = [x for part in fields(value) for x in (part.name, getattr(value, part.name))]
+        return (type(value).__qualname__, *map(_described, given))
     return getattr(value, "__qualname__", None)  # of a function
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jepa_utils.evaluation import retrieval
-from jepa_utils.evaluation.retrieval import recall_at_k
+from jepa_utils.evaluation.retrieval import label_precision, recall_at_k
 
 # Similarities to the four keys can be read off a query; the right ones lie on the diagonal: at rank
 # 1, 2, 4, 1.
@@ -327,3 +327,75 @@ LONELY[1] = False
 def test_bad_arguments_with_several_right_keys(queries, keys, ks, positives, words):
     with pytest.raises(ValueError, match=words):
         recall_at_k(queries, keys, ks=ks, positives=positives)
+
+
+# ---- neighbours with the same label
+
+CLEAR = torch.cat([QUERIES[:3], torch.tensor([[0.0, 1, 2, 9]])])  # without ties
+HALVES = torch.tensor([0, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "k, expected", [(1, 3 / 4), (2, 2.5 / 4), (3, (1 / 3 + 2 / 3 + 1 / 3 + 2 / 3) / 4), (4, 1 / 2)]
+)
+def test_precision_counted_by_hand(k, expected):
+    # the nearest keys: 0, 3, 2, 1; 0, 1, 3, 2; 0, 1, 3, 2; 3, 2, 1, 0
+    assert label_precision(CLEAR, torch.eye(4), HALVES, k=k) == pytest.approx(expected)
+    names = torch.tensor([7, 7, -2, -2])  # numbers are names
+    assert label_precision(CLEAR, torch.eye(4), names, k=k) == pytest.approx(expected)
+
+
+def test_precision_is_of_the_keys_that_queries_find():
+    queries = torch.tensor([[1.0, 0], [1, 0.1], [0, 1]])
+    keys = torch.tensor([[0.0, 1], [1, 0], [1, 0.3]])
+    labels = torch.tensor([0, 0, 1])
+    # there: second, second, first key; back: third, first, second query
+    assert label_precision(queries, keys, labels, k=1) == pytest.approx(2 / 3)
+    assert label_precision(keys, queries, labels, k=1) == pytest.approx(1 / 3)
+
+
+def test_precision_looks_at_ten_by_default_and_at_directions_alone():
+    x, labels = random(40, 0), torch.arange(40) % 3
+    ten = label_precision(x, x, labels)
+    assert ten == label_precision(x, x, labels, k=10) != label_precision(x, x, labels, k=9)
+    scale = torch.logspace(-3, 3, 40)[:, None]
+    assert label_precision(x * scale, x * scale.flip(0), labels) == ten
+    assert label_precision(x * 1e30, x * 1e-30, labels) == ten
+
+
+def test_precision_without_others_of_a_label_is_one_of_k():
+    x = random(20, 0)
+    assert label_precision(x, x, torch.arange(20), k=1) == 1
+    assert label_precision(x, x, torch.arange(20), k=20) == pytest.approx(1 / 20)
+    assert label_precision(x, x, torch.zeros(20), k=20) == 1
+
+
+def test_precision_keeps_no_gradient():
+    queries = CLEAR.clone().requires_grad_()
+    assert label_precision(queries, torch.eye(4), HALVES, k=1) == 3 / 4
+
+
+@pytest.mark.parametrize(
+    "queries, keys, labels, k, words",
+    [
+        (torch.ones(4), torch.ones(4), HALVES, 1, r"\(N, D\).*\(4,\), \(4,\) and \(4,\)"),
+        (CLEAR, torch.eye(4)[:3], HALVES, 1, r"\(4, 4\), \(3, 4\)"),
+        (CLEAR, torch.eye(4)[:, :3], HALVES, 1, r"\(4, 4\), \(4, 3\)"),
+        (CLEAR, torch.eye(4), HALVES[:3], 1, r"and \(3,\)"),
+        (CLEAR, torch.eye(4), HALVES[:, None], 1, r"and \(4, 1\)"),
+        (CLEAR, torch.eye(4), HALVES, 0, "k must be an integer between 1 and N = 4, got 0"),
+        (CLEAR, torch.eye(4), HALVES, 5, "k must.*N = 4, got 5"),
+        (CLEAR, torch.eye(4), HALVES, 2.0, "k must be an integer.*got 2.0"),
+        (CLEAR, torch.eye(4), HALVES, True, "k must be an integer.*got True"),
+        (CLEAR * math.nan, torch.eye(4), HALVES, 1, "queries must be finite"),
+        (CLEAR, torch.eye(4) / 0, HALVES, 1, "keys must be finite"),
+    ],
+)
+def test_bad_arguments_of_precision(queries, keys, labels, k, words):
+    with pytest.raises(ValueError, match=words):
+        label_precision(queries, keys, labels, k=k)
+
+
+def test_ten_neighbours_of_four_are_too_many():
+    with pytest.raises(ValueError, match="k must.*N = 4, got 10"):
+        label_precision(CLEAR, torch.eye(4), HALVES)

@@ -1,5 +1,7 @@
 """The text encoder sees what it may and nothing else, and the decoder writes one token after the other."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -250,6 +252,145 @@ def test_encoder_rejects_bad_input(ids, visible, words):
     for call in (net, net.encode_tokens):
         with pytest.raises(ValueError, match=words):
             call(ids, visible)
+
+
+# ---- encoder: without places, with weights, with logarithms of counts
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_without_positions_the_order_of_what_is_visible_does_not_matter(norm_first):
+    net, ids, visible = encoder(positions=False, norm_first=norm_first), tokens(), MASKS["rows"]
+    assert net.positions is None and not any("position" in name for name in net.state_dict())
+    shuffled = ids.clone()
+    for row, seen in enumerate(visible):
+        shuffled[row, seen] = ids[row, seen].flip(0)
+    assert not torch.equal(shuffled, ids)
+    torch.testing.assert_close(net(shuffled, visible), net(ids, visible), rtol=1e-5, atol=1e-6)
+    places = encoder(norm_first=norm_first)
+    assert not torch.allclose(places(shuffled, visible), places(ids, visible), atol=1e-3)
+
+
+def test_without_positions_no_sequence_is_too_long():
+    net, ids = encoder(positions=False), tokens().repeat(1, 3)  # three times max_length
+    twice = net(ids, torch.ones_like(ids, dtype=torch.bool))  # each token thrice: the same mean
+    torch.testing.assert_close(twice, net(tokens(), ALL), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="max_length = 16 columns, got 48"):
+        encoder()(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def test_norm_first_is_torchs():
+    net, ids, visible = encoder(norm_first=True), tokens(), MASKS["scattered"]
+    plain = encoder()
+    plain.load_state_dict(net.state_dict())
+    x = net.tokens.weight[ids] + net.positions.weight
+    for layer in net.layers:
+        a = layer.norm1(x)
+        x = x + layer.self_attn(a, a, a, key_padding_mask=~visible)[0]
+        x = x + layer.linear2(layer.linear1(layer.norm2(x)).relu())
+    expected = torch.stack([row[seen].mean(dim=0) for row, seen in zip(net.norm(x), visible)])
+    torch.testing.assert_close(net(ids, visible), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(plain(ids, visible), expected, atol=1e-2)
+
+
+def weighted_mean(net, ids, visible, weight):
+    """The mean written out; `weight` of a row's ids and of one of its visible places."""
+    h, means = net.encode_tokens(ids, visible), []
+    for row, words, seen in zip(h, ids.tolist(), visible):
+        places = seen.nonzero().flatten().tolist()
+        shares = [weight([words[i] for i in places], words[i]) for i in places]
+        means.append(sum(s * row[i] for s, i in zip(shares, places)) / sum(shares))
+    return torch.stack(means)
+
+
+WEIGHTS = torch.linspace(0.01, 20, V)
+
+
+@each_mask
+def test_tokens_count_by_their_weights(visible):
+    net, ids = encoder(weights=WEIGHTS), tokens()
+    expected = weighted_mean(net, ids, visible, lambda words, word: float(WEIGHTS[word]))
+    torch.testing.assert_close(net(ids, visible), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(encoder()(ids, visible), expected, atol=1e-2)
+    tenfold = encoder(weights=10 * WEIGHTS)(ids, visible)  # only their proportions matter
+    torch.testing.assert_close(tenfold, net(ids, visible), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_start_as_given_and_learn():
+    net, given = encoder(weights=WEIGHTS), WEIGHTS.clone()
+    torch.testing.assert_close(net.weights.weight.exp().squeeze(1), given)
+    ids = tokens(0, V // 2)
+    net(ids, ALL).square().sum().backward()
+    torch.optim.Adam(net.parameters(), lr=5.0).step()  # the least weights are 0.01
+    learned = net.weights.weight.exp().squeeze(1)
+    used = torch.isin(torch.arange(V), ids)
+    assert (learned > 0).all() and torch.equal(WEIGHTS, given)
+    steps = (learned[used] / given[used]).log().abs()  # Adam's first is as long as the rate
+    torch.testing.assert_close(steps, torch.full_like(steps, 5.0), rtol=0.01, atol=0)
+    torch.testing.assert_close(learned[~used], given[~used])
+
+
+def test_a_token_that_is_visible_several_times_counts_by_the_logarithm():
+    net = encoder(sublinear=True)
+    ids = torch.tensor([[3, 3, 3, 5, 3, 7], [3, 5, 3, 5, 7, 7]])
+    visible = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 0]]).bool()  # one 3 is hidden
+
+    def weight(words, word):
+        count = words.count(word)
+        return (1 + math.log(count)) / count
+
+    expected = weighted_mean(net, ids, visible, weight)
+    torch.testing.assert_close(net(ids, visible), expected, rtol=1e-5, atol=1e-6)
+    bag = encoder(sublinear=True, layers=0, positions=False)
+    h = bag.norm(bag.tokens.weight)
+    three, one = 1 + math.log(3), 1.0
+    by_hand = (three * h[3] + one * h[5]) / (three + one)
+    torch.testing.assert_close(bag(ids, visible)[0], by_hand, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_and_logarithms_multiply():
+    net = encoder(sublinear=True, weights=WEIGHTS, layers=0, positions=False)
+    h, w = net.norm(net.tokens.weight), WEIGHTS
+    ids = torch.tensor([[3, 9, 3, 9, 3, 11]])
+    visible = torch.tensor([[1, 1, 1, 0, 0, 1]]).bool()
+    a, b, c = (1 + math.log(2)) * w[3], w[9], w[11]
+    by_hand = (a * h[3] + b * h[9] + c * h[11]) / (a + b + c)
+    torch.testing.assert_close(net(ids, visible)[0], by_hand, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change", [dict(weights=WEIGHTS), dict(sublinear=True), dict(positions=False)], ids=str
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_hidden_tokens_change_no_bit_whatever_counts(change, training):
+    net, ids, visible = encoder(**change).train(training), tokens(0, 6), MASKS["scattered"]
+    other = torch.where(visible, ids, (ids + 1) % 6)  # as many others of the same few
+    with torch.set_grad_enabled(training):
+        assert torch.equal(net(ids, visible), net(other, visible))
+
+
+def test_all_tokens_count_alike_by_default():
+    net, alike = encoder(), encoder(weights=torch.full((V,), 3.0))
+    assert net.weights is None and not net.sublinear and net.positions is not None
+    assert not any(layer.norm_first for layer in net.layers)
+    ids, visible = tokens(0, 6), MASKS["scattered"]
+    torch.testing.assert_close(alike(ids, visible), net(ids, visible), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "weights, got",
+    [
+        (torch.ones(V - 1), r"got \(49,\) from 1"),
+        (torch.ones(V, 1), r"got \(50, 1\) from 1"),
+        (torch.zeros(0), r"got \(0,\)"),
+        (torch.arange(V), r"got \(50,\) from 0"),
+        (torch.arange(V) - 0.5, r"got \(50,\) from -0.5"),
+        (torch.arange(V) + torch.tensor([1.0] * (V - 1) + [math.inf]), r"got \(50,\) from 1"),
+        (torch.full((V,), math.nan), r"got \(50,\) from nan"),
+    ],
+)
+def test_weights_must_be_positive_numbers_one_a_token(weights, got):
+    with pytest.raises(ValueError, match=f"weights must be 50 positive finite numbers.*{got}"):
+        encoder(weights=weights)
 
 
 # ---- decoder

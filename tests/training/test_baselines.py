@@ -5,14 +5,24 @@ import math
 import pytest
 import torch
 from torch import nn
-from trainings import GRID, D, colours, text_encoder
+from torch.nn import functional as F
+from trainings import GRID, D, colours, spans, text_encoder, text_module
 
 from jepa_utils.data.batches import CaptionDataModule, ImageDataModule, SpanDataModule
+from jepa_utils.models.ema import EMA
 from jepa_utils.models.text import TextDecoder
 from jepa_utils.models.vision_language import QueryPredictor
 from jepa_utils.models.vit import ViT
-from jepa_utils.training.baselines import CaptionTraining, ClassTraining, DecoderTraining, MaskedLM
+from jepa_utils.training.baselines import (
+    CaptionTraining,
+    ClassTraining,
+    DecoderTraining,
+    HybridTraining,
+    MaskedLM,
+)
 from jepa_utils.training.fit import fit
+from jepa_utils.training.jepa import JEPA
+from jepa_utils.training.optimizers import Schedule
 
 CANDIDATES = torch.tensor([0, 1, 3, 5, 6, 7, 11, 12, 20, 27])
 
@@ -144,6 +154,155 @@ def test_at_least_one_token_is_hidden():
     h = module.encoder.encode_tokens(shown, torch.ones(1, 2, dtype=torch.bool))[0, place]
     scores = module.encoder.tokens.weight[CANDIDATES] @ h + module.bias
     torch.testing.assert_close(loss, scores.logsumexp(dim=0) - scores[place])
+
+
+COUNTS = torch.tensor([1, 2, 3, 5, 8, 13, 21, 34, 55, 1000])
+
+
+def test_with_frequencies_the_first_loss_is_what_can_be_said_without_reading():
+    encoder, batch = text_encoder(), masked_batch()
+    encoder.tokens.weight.data.zero_()
+    ids = batch[0][0]
+    torch.manual_seed(8)
+    hidden = ids[torch.rand(6, 12) < 0.3]
+    count = dict(zip(CANDIDATES.tolist(), COUNTS.tolist()))
+    unigram = -sum(math.log(count[i] / 1142) for i in hidden.tolist()) / len(hidden)
+    assert int(COUNTS.sum()) == 1142 and 2 < unigram
+    for frequencies, loss in ((COUNTS, unigram), (COUNTS / 7.0, unigram), (None, math.log(10))):
+        module = MaskedLM(
+            encoder, mask_id=29, candidates=CANDIDATES, share=0.3, frequencies=frequencies
+        )
+        torch.manual_seed(8)
+        found = module.training_step(batch, 0)["loss"]
+        assert found.item() == pytest.approx(loss, rel=1e-5)
+        assert module.bias.requires_grad and module.bias.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "frequencies, got",
+    [
+        (COUNTS[1:], r"got \(9,\) from 2"),
+        (COUNTS[None], r"got \(1, 10\) from 1"),
+        (torch.ones(0), r"got \(0,\)"),
+        (COUNTS - 1, r"got \(10,\) from 0"),
+        (-COUNTS, r"got \(10,\) from -1000"),
+        (COUNTS * math.nan, r"got \(10,\) from nan"),
+        (COUNTS * torch.tensor([1.0] * 9 + [math.inf]), r"got \(10,\) from 1"),
+    ],
+)
+def test_frequencies_must_be_positive_numbers_one_a_candidate(frequencies, got):
+    with pytest.raises(ValueError, match=f"frequencies must be 10 positive.*numbers.*{got}"):
+        masked_lm(frequencies=frequencies)
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=str)
+def precision(request):
+    torch.set_default_dtype(request.param)
+    yield {torch.float32: dict(rtol=1e-4, atol=1e-6), torch.float64: dict(rtol=1e-10, atol=1e-12)}[
+        request.param
+    ]
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("rows", [1, 22, 45])  # one chunk of hidden tokens, two, and four
+def test_the_loss_in_chunks_is_that_of_all_logits(precision, rows):
+    module = masked_lm(share=0.9)
+    ids = CANDIDATES[torch.randint(10, (rows, 12), generator=torch.Generator().manual_seed(5))]
+    torch.manual_seed(8)
+    loss = module.training_step(((ids, None),) * 2, 0)["loss"]
+    loss.backward()
+    found = [p.grad.clone() for p in module.parameters()]
+    torch.manual_seed(8)
+    hidden = torch.rand(rows, 12) < 0.9
+    assert len(hidden[hidden]) > {1: 4, 22: 128, 45: 384}[rows]
+    h = module.encoder.encode_tokens(
+        torch.where(hidden, 29, ids), torch.ones(rows, 12, dtype=torch.bool)
+    )[hidden]
+    logits = h @ module.encoder.tokens.weight[CANDIDATES].T + module.bias
+    whole = F.cross_entropy(logits, torch.searchsorted(CANDIDATES, ids[hidden]))
+    torch.testing.assert_close(loss, whole, **precision)
+    module.zero_grad()
+    whole.backward()
+    for grad, parameter in zip(found, module.parameters(), strict=True):
+        torch.testing.assert_close(grad, parameter.grad, **precision)
+
+
+def test_a_masked_models_schedule_is_kept():
+    assert type(masked_lm().configure_optimizers()) is torch.optim.Adam
+    rates, module = [], masked_lm(schedule=Schedule(warmup=0.0), learning_rate=0.02)
+    module.on_train_batch_start = lambda *_: rates.append(module.optimizers().param_groups[0]["lr"])
+    module.candidates = torch.arange(28)
+    module.bias = nn.Parameter(torch.zeros(28))
+    fit(module, spans(), epochs=1, seed=0, progress=False)
+    assert rates[0] == 0.02 > rates[-1] > 0 and rates == sorted(rates, reverse=True)
+
+
+def hybrid(weight=1.0, **change):
+    jepa = text_module(**change)
+    ids = torch.arange(28)
+    return HybridTraining(
+        jepa, MaskedLM(jepa.context_encoder, mask_id=29, candidates=ids), weight=weight
+    )
+
+
+@pytest.mark.parametrize("weight", [1e-3, 1.0, 7.5])
+def test_a_hybrids_loss_is_the_sum(weight):
+    module, batch = hybrid(weight), next(iter(spans().train_dataloader()))
+    torch.manual_seed(8)
+    losses = module.training_step(batch, 0)
+    torch.manual_seed(8)  # SIGReg draws first, then the masked model
+    jepa = module.jepa.training_step(batch, 0)["loss"]
+    masked = module.masked.training_step(batch, 0)["loss"]
+    assert torch.equal(losses["jepa"], jepa) and torch.equal(losses["masked"], masked)
+    torch.testing.assert_close(losses["loss"], jepa + weight * masked)
+    assert jepa > 0.01 and masked > 0.01
+    assert losses["loss"].requires_grad
+    assert not losses["jepa"].requires_grad and not losses["masked"].requires_grad
+
+
+def test_a_hybrid_weighs_alike_by_default():
+    jepa = text_module()
+    other = MaskedLM(jepa.context_encoder, mask_id=29, candidates=torch.arange(28))
+    assert HybridTraining(jepa, other).weight == 1
+
+
+def test_a_hybrid_trains_all_its_parts_by_the_jepas_rule():
+    chunks = torch.stack([(torch.arange(12) + start) % 6 for start in range(6)]).repeat(8, 1)
+    schedule = Schedule(warmup=0.0, table_rate=0.03)
+    module = hybrid(learning_rate=0.01, schedule=schedule)
+    before = {name: p.clone() for name, p in module.named_parameters()}
+    spans_of = SpanDataModule(chunks, batch_size=16, min_length=3)
+    history = fit(module, spans_of, epochs=15, seed=0, progress=False)
+    assert set(history.losses) == {"loss", "jepa", "masked"}
+    assert history.losses["masked"][-1] < 0.6 * history.losses["masked"][0]
+    assert history.losses["jepa"][-1] < 0.8 * history.losses["jepa"][0]
+    # A vector added to all keys changes nothing.
+    still = [name for name, p in module.named_parameters() if torch.equal(p, before[name])]
+    assert still == []
+    assert len(before) == len(list(module.jepa.parameters())) + 1  # the encoder's are shared
+    groups = module.optimizers().param_groups
+    assert [group["initial_lr"] for group in groups] == [0.03, 0.01, 0.01]
+
+
+def test_a_hybrids_moving_average_follows():
+    encoder = text_encoder()
+    jepa = JEPA(encoder, nn.Linear(8, 8), target_encoder=EMA(encoder, 0.5), learning_rate=0.01)
+    module = HybridTraining(jepa, MaskedLM(encoder, mask_id=29, candidates=torch.arange(28)))
+    before = jepa.target_encoder.average.tokens.weight.clone()
+    fit(module, spans(), epochs=1, seed=0, progress=False)
+    after, now = jepa.target_encoder.average.tokens.weight, encoder.tokens.weight
+    assert not torch.equal(after, before) and not torch.equal(after, now)
+    assert (after - now).abs().mean() < (before - now).abs().mean()
+
+
+def test_a_hybrid_refuses_two_encoders_and_bad_weights():
+    jepa = text_module()
+    twin = MaskedLM(text_encoder(), mask_id=29, candidates=CANDIDATES)
+    with pytest.raises(ValueError, match="masked must have the encoder of jepa, got another one"):
+        HybridTraining(jepa, twin)
+    for weight in (0, -1e-9, math.nan, math.inf, True, "1"):
+        with pytest.raises(ValueError, match="weight must be positive and finite, got"):
+            hybrid(weight)
 
 
 def test_labels_are_learned(pictures):

@@ -22,9 +22,10 @@ from jepa_utils.models.vit import ViT
 from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.objectives.sigreg import SIGReg
 from jepa_utils.training import jepa
-from jepa_utils.training.baselines import CaptionTraining, ClassTraining, MaskedLM
+from jepa_utils.training.baselines import CaptionTraining, ClassTraining, HybridTraining, MaskedLM
 from jepa_utils.training.fit import fit
 from jepa_utils.training.jepa import JEPA, MaskedJEPA, TokenJEPA, ViewJEPA, train_pair
+from jepa_utils.training.optimizers import Schedule
 
 BATCH = 7  # four rows for the first process, three for the second
 HOW = dict(epochs=2, seed=0, progress=False)
@@ -112,9 +113,17 @@ def masked_words(devices):
     return module, fit(module, spans(), devices=devices, **HOW)
 
 
-def prose():
-    rule = dict(regularizer=SIGReg(num_slices=8), weight=0.1, regularize="both")
+def prose(**change):
+    rule = dict(regularizer=SIGReg(num_slices=8), weight=0.1, regularize="both") | change
     return JEPA(text(30), nn.Linear(8, 8), **rule)
+
+
+def hybrid(devices):
+    """Both parts draw: directions, and what is hidden."""
+    jepa = prose(schedule=Schedule(warmup=0.25, table_rate=0.01))
+    words = MaskedLM(jepa.context_encoder, mask_id=29, candidates=torch.arange(28), share=0.05)
+    module = HybridTraining(jepa, words, weight=0.5)
+    return module, fit(module, spans(), devices=devices, **HOW)
 
 
 def texts(devices, checkpoint=None, stop=False):
@@ -138,6 +147,7 @@ TRAININGS = {
     "tokens, none": partial(tokens, kind="none"),
     "word by word": word_by_word,
     "masked words": masked_words,
+    "hybrid": hybrid,
     "texts": texts,
 }
 

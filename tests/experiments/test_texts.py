@@ -1,0 +1,591 @@
+"""Chapter 2's record: complete, resumable, its ladder adds one change at a time, its search chooses on validation."""
+
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch import nn
+
+from jepa_utils.data.load import LoadedData, load_data
+from jepa_utils.data.tokens import load_tokenizer, token_chunks
+from jepa_utils.experiments import texts
+from jepa_utils.experiments.run import run_experiments
+from jepa_utils.experiments.store import Outcome, RecordError, read_record
+from jepa_utils.experiments.texts import (
+    LADDER,
+    TEXT_PARTS,
+    TextRecipe,
+    TextRow,
+    article_of_chunks,
+    document_frequencies,
+    text_record,
+    text_training,
+)
+from jepa_utils.models.ema import EMA
+from jepa_utils.models.text import TextEncoder
+from jepa_utils.objectives.infonce import InfoNCE
+from jepa_utils.objectives.sigreg import SIGReg
+from jepa_utils.training.baselines import HybridTraining, MaskedLM
+from jepa_utils.training.jepa import JEPA
+from jepa_utils.training.optimizers import Schedule
+
+BUDGETS = [name for name in asdict(TextRecipe()) if name.endswith("_tokens")]
+RECIPE = replace(
+    TextRecipe.tiny(),
+    **dict.fromkeys(BUDGETS, 2_000) | dict(full_tokens=16_000),
+    **dict(length=64, gallery=24, num_slices=8, some=34, labels=(30,)),
+)
+HOW = dict(devices=1, nodes=1, progress=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jepa_utils.training.fit.THREADS", 1)
+        patch.setattr("jepa_utils.experiments.store._commit", lambda: "of a test")  # two processes
+        yield
+
+
+def few(name, **rows):
+    whole = load_data(name, source="sample")
+    parts = {
+        split: Dataset.from_dict(whole.data[split][:most], whole.data[split].features)
+        for split, most in rows.items()
+    }
+    return LoadedData(DatasetDict(parts), whole.provenance)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """A few articles, captions and reviews, and the tokenizer."""
+    wiki = few("wikitext-2", train=160, validation=100, test=100)
+    others = few("flickr8k", test=12), few("rotten-tomatoes", train=40, test=10)
+    return wiki, *others, load_tokenizer(source="sample").tokenizer
+
+
+@pytest.fixture(scope="module")
+def world(loaded):
+    return texts._read(RECIPE, *loaded)
+
+
+@pytest.fixture(scope="module")
+def train(loaded):
+    def run(folder: Path, recipe=RECIPE, **options):
+        places = dict(folder=folder / "results", checkpoints=folder / "checkpoints")
+        return text_record(recipe, *loaded, name="tiny", say=lambda line: None, **places, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(train, tmp_path_factory):
+    """The folder of a record with all parts."""
+    folder = tmp_path_factory.mktemp("texts")
+    train(folder)
+    return folder
+
+
+def file_of(folder):
+    return folder / "results" / "texts" / "tiny.json"
+
+
+@pytest.fixture(scope="module")
+def record(made):
+    return read_record(file_of(made))
+
+
+def runs_of(record, part):
+    return {run["row"]: run for run in record["runs"] if run["part"] == part}
+
+
+def winners(record):
+    """The search's settings with the highest score on validation articles, by method."""
+    best = {}
+    for run in runs_of(record, "search").values():
+        method, score = run["row settings"]["method"], run["scores"]["validation"]
+        if method not in best or score >= best[method][0]:
+            best[method] = score, TextRow(**run["row settings"])
+    return {method: row for method, (_, row) in best.items()}
+
+
+# ---- the record
+
+
+def test_every_part_has_its_rows(record):
+    assert {run["part"] for run in record["runs"]} == set(TEXT_PARTS)
+    won = winners(record)
+    for part in TEXT_PARTS:
+        rows, runs = RECIPE.rows(part, won), runs_of(record, part)
+        assert list(runs) == list(rows)
+        for name, row in rows.items():
+            assert runs[name]["row settings"] == asdict(row), name
+    assert len(record["runs"]) == sum(len(RECIPE.rows(part, won)) for part in TEXT_PARTS)
+
+
+def test_scores_have_names_and_are_shares(record):
+    common = {f"recall@{k}" for k in (1, 5, 10)} | {"validation", "article", "captions"}
+    common |= {"reviews, 30", "reviews, all"}
+    for run in record["runs"]:
+        row, scores = TextRow(**run["row settings"]), dict(run["scores"])
+        wanted = set(common)
+        if row.method != "TF-IDF":  # too many numbers for a rank
+            wanted.add("effective rank")
+            assert 0 <= scores.pop("effective rank") <= row.dimensions
+        if row.method in ("masked", "hybrid"):
+            wanted |= {"nats", "unigram nats"}
+            assert all(0 < scores.pop(name) < 20 for name in ("nats", "unigram nats"))
+        if row.method in texts.TRAINED and not row.span:
+            wanted.add("share of the cut")
+        assert set(run["scores"]) == wanted, run["row"]
+        assert all(0 <= score <= 1 for score in scores.values()), run["row"]
+        assert scores["recall@1"] <= scores["recall@5"] <= scores["recall@10"]
+        assert all(round(score, 4) == score for score in scores.values())
+
+
+def test_a_training_says_what_it_took(record, world):
+    for part in TEXT_PARTS[1:]:
+        for name, run in runs_of(record, part).items():
+            row, curves = TextRow(**run["row settings"]), run["curves"]
+            length = 2 * row.span if row.span else RECIPE.length
+            epochs = len(curves["losses"]["loss"])
+            batch = run["samples"] // run["steps"]
+            assert run["steps"] % epochs == 0 and batch <= row.batch_size, name
+            per_epoch = run["samples"] * length // epochs
+            assert epochs == max(1, round(row.tokens / per_epoch)), name
+            text = world.text(RECIPE, row)
+            assert run["passes"] == round(run["samples"] * length / text.numel(), 2)
+            steps = curves["step"]
+            assert steps[0] == 0 and steps[-1] == run["steps"] and steps == sorted(set(steps))
+            assert len(steps) <= RECIPE.looks + 2
+            looked = {"validation", "test", "effective rank", "std", "target std"}
+            masked, both = row.method == "masked", row.method == "hybrid"
+            looked |= {"nats"} if masked else {"validation loss"}
+            assert set(curves) == looked | ({"nats"} if both else set()) | {"step", "losses"}
+            assert all(len(curves[key]) == len(steps) for key in looked)
+            assert curves["validation"][-1] <= 1 and curves["std"][0] > 0
+    assert all("curves" not in run for run in runs_of(record, "counts").values())
+    longest = runs_of(record, "full")["LeJEPA, bag"]["curves"]["step"]
+    assert len(longest) > 2  # else the looks between show nothing
+
+
+def test_the_record_is_read_back_and_a_second_call_adds_nothing(train, made, record, monkeypatch):
+    before = file_of(made).read_bytes()
+    monkeypatch.setattr(texts, "_run", lambda *_: pytest.fail("nothing is left to do"))
+    assert train(made) == record
+    assert file_of(made).read_bytes() == before
+    assert list((made / "checkpoints").iterdir()) == []
+
+
+def test_the_full_runs_take_what_won_on_validation(record):
+    won, full = winners(record), runs_of(record, "full")
+    assert set(won) == {"LeJEPA", "InfoNCE", "EMA", "masked"}
+    named = {"LeJEPA": "weight", "InfoNCE": "temperature", "EMA": "decay"}
+    for method, setting in named.items():
+        found = full[f"{method}, bag"]["row settings"]
+        assert found[setting] == getattr(won[method], setting)
+        assert found["tokens"] == RECIPE.full_tokens
+    masked = full["masked, transformer"]["row settings"]
+    assert masked["learning_rate"] == masked["table_rate"] == won["masked"].learning_rate
+
+
+# ---- what is run, without running it
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Runs whose scores are told, by row; at first all are 0."""
+    scores = {}
+
+    def run(recipe, row, world, how, seed, states):
+        found = scores.get((row.method, row.weight, row.temperature, row.decay, row.table_rate))
+        entry = {"scores": {"validation": 0.0, "recall@10": 0.0} | (found or {}), "seconds": 0.0}
+        return Outcome(entry | {"row settings": asdict(row)})
+
+    monkeypatch.setattr(texts, "_run", run)
+    return scores
+
+
+def test_the_search_is_won_on_validation_whatever_the_test_says(train, pretended, tmp_path):
+    rows = RECIPE.rows("search", {})
+    wanted = {"LeJEPA": 0.03, "InfoNCE": 0.1, "EMA": 0.998, "masked": 3e-3}
+    for name, row in rows.items():
+        best = name == f"{row.method}, {wanted[row.method]:g}"
+        key = (row.method, row.weight, row.temperature, row.decay, row.table_rate)
+        pretended[key] = {"validation": 0.5 + 0.1 * best, "recall@10": 0.9 - 0.5 * best}
+    record = train(tmp_path, parts=["scaling", "full", "search"])  # in whatever order
+    assert record["runs"][0]["part"] == "search"
+    full, scaling = runs_of(record, "full"), runs_of(record, "scaling")
+    row = {name: TextRow(**run["row settings"]) for name, run in (full | scaling).items()}
+    assert row["LeJEPA, bag"].weight == row["LeJEPA, transformer"].weight == 0.03
+    assert row["LeJEPA, bag, wide"].weight == row["hybrid, transformer"].weight == 0.03
+    assert row["LeJEPA, bag, reviews"].weight == 0.03
+    assert row["InfoNCE, bag"].temperature == 0.1 and row["EMA, bag"].decay == 0.998
+    assert row["masked, transformer"].table_rate == row["hybrid, transformer"].table_rate == 3e-3
+    assert {row[name].weight for name in scaling} == {0.03}
+
+
+def test_each_method_is_searched_as_often_as_the_others():
+    rows = TextRecipe.page().rows("search", {})
+    assert Counter(row.method for row in rows.values()) == dict.fromkeys(
+        ("LeJEPA", "InfoNCE", "EMA", "masked"), 3
+    )
+    for method in ("LeJEPA", "InfoNCE", "EMA", "masked"):
+        own = [asdict(row) for row in rows.values() if row.method == method]
+        differ = {key for key in own[0] if len({str(row[key]) for row in own}) > 1}
+        named = {"LeJEPA": {"weight"}, "InfoNCE": {"temperature"}, "EMA": {"decay"}}
+        assert differ == named.get(method, {"learning_rate", "table_rate"})
+    bags = [row for row in rows.values() if row.method != "masked"]
+    assert len({(row.tokens, row.learning_rate, row.batch_size, row.text) for row in bags}) == 1
+
+
+def test_each_rung_changes_what_it_says_and_nothing_else():
+    recipe = TextRecipe.page()
+    rows = recipe.rows("ladder", {})
+    assert list(rows) == [*LADDER, "no layers"]
+    before = TextRow(text="some", tokens=recipe.ladder_tokens)  # else the source's
+    for name, change in LADDER.items():
+        row = rows[name]
+        now, was = asdict(row), asdict(before)
+        assert {key: now[key] for key in now if now[key] != was[key]} == change, name
+        before = row
+    assert rows["no layers"] == replace(before, layers=0, span=64)
+    at_the_top = replace(before, text="all", tokens=TextRow().tokens)
+    assert at_the_top == texts.TRANSFORMER
+
+
+def test_five_trainings_differ_in_what_keeps_from_collapse_alone():
+    rows = TextRecipe.page().rows("five", {})
+    change = {"regularizer", "stop_gradient"}
+    seen = {(row.regularizer, row.stop_gradient) for row in rows.values()}
+    assert len(seen) == len(rows) == 5
+    rest = {str({k: v for k, v in asdict(row).items() if k not in change}) for row in rows.values()}
+    assert len(rest) == 1
+
+
+@pytest.mark.parametrize(
+    "seeds, wanted",
+    [(None, dict(counts=[0, 1], ladder=[0, 1, 2])), ([7], dict(counts=[7], ladder=[7]))],
+)
+def test_ladder_and_search_have_seeds_of_their_own_number(
+    train, pretended, tmp_path, seeds, wanted
+):
+    recipe = replace(RECIPE, num_seeds=2, ladder_seeds=3)
+    wanted |= dict(search=[0], full=wanted["counts"])
+    record = train(tmp_path, recipe, seeds=seeds, parts=list(wanted))
+    for part in wanted:
+        found = Counter((r["row"], r["seed"]) for r in record["runs"] if r["part"] == part)
+        assert set(found.values()) == {1}
+        assert sorted({seed for _, seed in found}) == wanted[part]
+        assert len(found) == len(runs_of(record, part)) * len(wanted[part])
+
+
+def test_what_cannot_be_done_is_said(train, pretended, tmp_path):
+    with pytest.raises(ValueError, match=r"parts must be some of counts.*, got \['worst'\]"):
+        train(tmp_path, parts=["counts", "worst"])
+    for part in ("full", "scaling"):
+        with pytest.raises(RecordError, match="is missing"):
+            train(tmp_path, parts=[part])
+    assert not file_of(tmp_path).exists()
+    train(tmp_path, parts=["search"])
+    record = read_record(file_of(tmp_path))
+    kept = [run for run in record["runs"] if run["row"] not in ("EMA, 0.99", "masked, 0.01")]
+    file_of(tmp_path).write_text(json.dumps(record | {"runs": kept}))
+    with pytest.raises(RecordError, match="the search is not complete: EMA, 0.99, masked, 0.01$"):
+        train(tmp_path, parts=["full"])
+    with pytest.raises(RecordError, match="other settings"):
+        train(tmp_path, replace(RECIPE, gallery=23), parts=["counts"])
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(method="BERT"), "method must be one of LeJEPA, .*, got 'BERT'"),
+        (dict(method="lejepa"), "method.*got 'lejepa'"),
+        (dict(weights="log"), "weights must be equal, idf or 'idf, log', got 'log'"),
+        (dict(text="most"), "text must be all, some or reviews, got 'most'"),
+    ],
+)
+def test_a_row_refuses_what_it_does_not_know(change, words):
+    with pytest.raises(ValueError, match=words):
+        TextRow(**change)
+
+
+def test_the_command_hands_on_data_and_parts(monkeypatch, tmp_path):
+    calls, given = [], {}
+
+    def data(name, *, source, splits=None):
+        calls.append((name, source, splits))
+        return LoadedData(name, f"about {name}")
+
+    lines = []
+    monkeypatch.setattr("jepa_utils.experiments.run.load_data", data)
+    monkeypatch.setattr(
+        "jepa_utils.experiments.run.load_tokenizer", lambda source: LoadedDataTokenizer(source)
+    )
+    monkeypatch.setattr(texts, "text_record", lambda *a, **k: given.update(a=a, k=k))
+    run_experiments(["texts/ladder", "texts/five"], tmp_path, recipe="tiny", say=lines.append)
+    recipe, *loaded, tokenizer = given["a"]
+    assert recipe == TextRecipe.tiny() and tokenizer == "tokens of sample"
+    assert [part.data for part in loaded] == ["wikitext-2", "flickr8k", "rotten-tomatoes"]
+    assert {source for _, source, _ in calls} == {"sample"}
+    assert lines == [f"about {part.data}" for part in loaded]
+    assert given["k"]["parts"] == ["ladder", "five"] and given["k"]["name"] == "tiny"
+    run_experiments(["texts"], tmp_path, say=lines.append)
+    assert given["a"][0] == TextRecipe.page() and "parts" not in given["k"]
+
+
+class LoadedDataTokenizer:
+    def __init__(self, source):
+        self.tokenizer = f"tokens of {source}"
+
+
+# ---- what is read
+
+
+def words_of(lines, add_special_tokens):
+    """A tokenizer: a token for each word or sign."""
+    assert not add_special_tokens
+    return {"input_ids": [[7] * len(line.split()) for line in lines]}
+
+
+ARTICLES = [
+    *("", " = First = \n", "", " a b c d e \n"),  # from token 0, 8 tokens
+    *("", " = = Section = = \n", "", " f g \n"),  # 7
+    *("", " = Second = \n", "", " h i j \n", " = x = y = \n"),  # from 15, 11: no title is within
+    *("", " = = = Part = = = \n"),  # 7
+    *("", " = k = \n", " = l = \n"),  # a table of two rows, 6
+    *("", " = Third one = \n", "", " m n o p q \n"),  # from 39, 9
+]
+
+
+@pytest.mark.parametrize(
+    "length, expected",
+    [
+        (1, [1] * 15 + [2] * 24 + [3] * 9),
+        (10, [1, 2, 2, 2]),  # middles 5, 15, 25, 35
+        (9, [1, 1, 2, 2, 3]),  # 4, 13, 22, 31, 40
+        (30, [2]),  # 15
+        (48, [2]),  # 24
+        (49, []),
+    ],
+)
+def test_a_chunk_is_of_the_article_that_its_middle_lies_in(length, expected):
+    found = article_of_chunks(ARTICLES, words_of, length)
+    assert found.tolist() == expected and found.dtype == torch.int64
+    # A text without empty lines before its first title, and one without a title.
+    assert article_of_chunks(ARTICLES[1:], words_of, length).tolist() == expected
+    assert set(article_of_chunks([" a b c \n"] * 20, words_of, 10).tolist()) == {0}
+
+
+def test_articles_are_those_of_the_chunks(loaded, world):
+    lines, tokenizer = loaded[0].data["test"]["text"], loaded[3]
+    chunks = token_chunks(lines, tokenizer, length=64, progress=False)
+    found = article_of_chunks(lines, tokenizer, 64)
+    titles = sum(line.startswith(" = ") and not line.startswith(" = =") for line in lines)
+    assert len(found) == len(chunks) and found.max() == titles > 2
+    assert found.tolist() == sorted(found.tolist()) and found[0] == 1
+    assert torch.equal(world.articles["test"], found[:24])
+    assert torch.equal(torch.cat(world.sides["test"], dim=1), chunks[:24])
+
+
+DOCUMENTS = torch.tensor([[1, 1, 2], [2, 0, 2], [3, 1, 0]])
+
+
+def test_documents_are_counted_once_for_each_token():
+    found = document_frequencies(DOCUMENTS, 6)
+    assert found.tolist() == [2, 2, 2, 1, 0, 0] and found.dtype == torch.int64
+    assert document_frequencies(DOCUMENTS[:, :1], 4).tolist() == [0, 1, 1, 1]
+    assert DOCUMENTS.tolist() == [[1, 1, 2], [2, 0, 2], [3, 1, 0]]
+
+
+def test_inverse_document_frequencies_are_scikit_learns():
+    counts = TfidfVectorizer(analyzer=lambda ids: ids).fit(DOCUMENTS.tolist())
+    found = texts._idf(DOCUMENTS, 6)
+    assert found[:4].tolist() == pytest.approx(counts.idf_.tolist())
+    assert found[4:].tolist() == pytest.approx([math.log(4) + 1] * 2)  # in none of three
+
+
+def test_a_row_reads_its_text(world):
+    number = len(world.train)
+    assert number > 2 * RECIPE.some
+    for row, rows in (
+        (TextRow(), number),
+        (TextRow(text="some"), RECIPE.some),
+        (TextRow(share=0.5), round(number / 2)),
+        (TextRow(share=1e-9), 2),  # one batch of one, and one to shift
+    ):
+        assert torch.equal(world.text(RECIPE, row), world.train[:rows])
+    reviews = world.text(RECIPE, TextRow(text="reviews", span=12))
+    ids, visible = world.reviews["train"]
+    long = visible.sum(dim=1) >= 24
+    assert 0 < long.sum() < len(ids) and torch.equal(reviews, ids[long, :24])
+    assert not (reviews == world.mask_id).any()
+
+
+# ---- trainings
+
+V, MASK = 12, 11
+TEXT = torch.randint(2, 11, (9, 8), generator=torch.Generator().manual_seed(0))
+BASE = TextRow(dimensions=8, weights="idf, log", positions=False, learning_rate=0.02)
+
+
+def training(**change):
+    torch.manual_seed(0)
+    return text_training(replace(BASE, **change), TEXT, V, MASK, num_slices=5)
+
+
+def test_lejepa_is_made_as_its_row_says():
+    module = training(
+        weight=0.3,
+        regularize="both",
+        stop_gradient=False,
+        linear=True,
+        table_rate=0.5,
+        falling=True,
+    )
+    assert type(module) is JEPA and module.target_encoder is module.context_encoder
+    assert type(module.regularizer) is SIGReg and module.regularizer.num_slices == 5
+    assert (module.weight, module.regularize, module.stop_gradient) == (0.3, "both", False)
+    assert module.learning_rate == 0.02 and module.schedule == Schedule(True, 0.0, 0.01, 0.5)
+    assert type(module.predictor) is nn.Linear and module.predictor.weight.shape == (8, 8)
+    line, norm = training().predictor
+    assert (type(line), type(norm)) == (nn.Linear, nn.LayerNorm) and training().stop_gradient
+
+
+def test_the_encoder_is_made_as_its_row_says():
+    encoder = training(layers=1, norm_first=True, token_std=0.01).context_encoder
+    assert encoder.positions is None and encoder.sublinear and encoder.tokens.weight.std() < 0.02
+    assert len(encoder.layers) == 1 and encoder.layers[0].norm_first and encoder.dropout.p == 0
+    halves = TEXT.view(-1, 4)
+    idf = [
+        math.log(19 / (1 + sum(token in half for half in halves.tolist()))) + 1
+        for token in range(V)
+    ]
+    weights = encoder.weights.weight.exp().flatten()
+    assert weights.tolist() == pytest.approx(idf, rel=1e-5)
+    plain = training(weights="equal", positions=True).context_encoder
+    assert plain.weights is None and not plain.sublinear and plain.positions is not None
+    assert not training(weights="idf").context_encoder.sublinear
+
+
+def test_rivals_are_made_as_their_rows_say():
+    module = training(method="InfoNCE", temperature=0.07)
+    assert type(module.objective) is InfoNCE and "temperature=0.07" in repr(module.objective)
+    assert module.weight == 0 and module.regularizer is None and not module.stop_gradient
+    module = training(method="EMA", decay=0.9)
+    assert type(module.target_encoder) is EMA and module.target_encoder.decay == 0.9
+    assert module.weight == 0 and module.regularizer is None
+
+
+def test_masked_models_know_the_tokens_of_the_text_and_how_often_they_come():
+    module, counts = training(method="masked", warmup=0.2), Counter(TEXT.flatten().tolist())
+    assert type(module) is MaskedLM and module.mask_id == MASK
+    assert module.candidates.tolist() == sorted(counts) and module.schedule.warmup == 0.2
+    expected = [math.log(counts[token] / TEXT.numel()) for token in sorted(counts)]
+    assert module.bias.tolist() == pytest.approx(expected, rel=1e-5)
+    assert not module.encoder.weights.weight.requires_grad
+    assert training(method="masked", weights="equal").encoder.weights is None
+    both = training(method="hybrid", weight=0.3)
+    assert type(both) is HybridTraining and both.jepa.weight == 0.3 and both.weight == 1
+    assert both.masked.encoder is both.jepa.context_encoder
+    assert both.masked.encoder.weights.weight.requires_grad
+    assert both.masked.bias.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_regulariser_can_be_left_out_or_standardised():
+    module = training(regularizer="none", weight=0.3)
+    assert module.regularizer is None and module.weight == 0
+    values, h = [], torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
+    for kind in ("standardised SIGReg", "SIGReg"):
+        for same in (h, 5 * h + 3):
+            torch.manual_seed(2)
+            values.append(float(training(regularizer=kind).regularizer(same)))
+    assert values[0] == pytest.approx(values[1], rel=1e-3) and values[3] > 2 * values[2]
+
+
+@pytest.mark.parametrize("method", [*texts.COUNTED, "untrained"])
+def test_what_is_not_trained_has_no_training(method):
+    words = f"method must be one of LeJEPA, .*, hybrid, got '{re.escape(method)}'"
+    with pytest.raises(ValueError, match=words):
+        training(method=method)
+
+
+def test_rows_name_every_method():
+    recipe, won = TextRecipe.page(), {method: TextRow(method) for method in texts.TRAINED}
+    used = {row.method for part in TEXT_PARTS for row in recipe.rows(part, won).values()}
+    assert used == {*texts.METHODS}
+
+
+# ---- what is measured
+
+
+def test_nats_are_the_frequencies_where_nothing_is_read(world):
+    text = world.train
+    encoder = TextEncoder(world.vocabulary, dimensions=8, layers=1, dropout=0.5)
+    encoder.tokens.weight.data.zero_()
+    ids, counts = text.unique(return_counts=True)
+    module = MaskedLM(
+        encoder, mask_id=world.mask_id, candidates=ids, frequencies=counts, share=1 - 1e-6
+    )
+    found = texts._test_nats(world, module.train(), text)
+    often, known = dict(zip(ids.tolist(), counts.tolist())), world.sides["test"][0].flatten()
+    surprise = [-math.log(often[i] / text.numel()) for i in known.tolist() if i in often]
+    assert len(surprise) < len(known)  # some tokens are of the test alone
+    assert found["unigram nats"] == pytest.approx(sum(surprise) / len(surprise), rel=1e-5)
+    assert found["nats"] == pytest.approx(found["unigram nats"], rel=1e-4)  # all are hidden
+    assert module.training
+
+
+def counted(method, world, **change):
+    row = TextRow(method, dimensions=8, **change)
+    return texts._counted(row, world.train[:40], world.vocabulary, 0)
+
+
+@pytest.mark.parametrize("method", ["LSA", "random", "PPMI + SVD", "untrained"])
+def test_padding_does_not_count(world, method):
+    vectors, ids = counted(method, world), world.train[40:44, :30]
+    alone = vectors(*texts._all(ids))
+    assert len(alone) == 4 and alone.std(dim=0).min() > 0
+    padded = torch.cat([ids, torch.full((4, 9), world.mask_id)], dim=1)
+    visible = torch.arange(39).expand(4, 39) < 30
+    torch.testing.assert_close(vectors(padded, visible), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_random_table_is_another_one_for_each_seed(world):
+    row, text = TextRow("random", dimensions=8), world.train[:40]
+    first, same, other = (
+        texts._counted(row, text, world.vocabulary, seed)(*texts._all(text)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, same) and not torch.allclose(first, other, atol=1e-2)
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_end(world, tmp_path, monkeypatch):
+    row = RECIPE.rows("search", {})["LeJEPA, 0.1"]
+    row = replace(row, dimensions=16, tokens=40_000)
+    real, looks = texts._look, []
+
+    def until_killed(*args):
+        looks.append(1)
+        if len(looks) == 3:  # the looks are fewer than the passes
+            raise KeyboardInterrupt
+        return real(*args)
+
+    def run(name):
+        return texts._run(RECIPE, row, world, HOW, 0, [tmp_path / name]).entry
+
+    monkeypatch.setattr(texts, "_look", until_killed)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run("killed.ckpt")
+    assert (tmp_path / "killed.ckpt").exists()
+    monkeypatch.setattr(texts, "_look", real)
+    resumed, whole = run("killed.ckpt"), run("whole.ckpt")
+    steps = whole["curves"]["step"]
+    assert len(whole["curves"]["losses"]["loss"]) > len(steps) > 3
+    assert resumed | {"seconds": 0} == whole | {"seconds": 0}
