@@ -861,12 +861,13 @@ def _trained(
     curves = {key: [round(seen[key], 4) for seen in monitors] for key in monitors[0]}
     losses = {key: [round(x, 4) for x in values] for key, values in history.losses.items()}
     steps = epochs * data.steps
+    passes = round(steps * batch_size * length / text.numel(), 2)
     return {
         "scores": scores,
         "seconds": seconds,
         "steps": steps,
         "samples": steps * batch_size,
-        "passes": round(steps * batch_size * length / text.numel(), 2),
+        **({} if row.text == "stream" else {"passes": passes}),  # it is read once
         "curves": curves | {"losses": losses},
     }
 

@@ -7,14 +7,16 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pyarrow
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from pyarrow import parquet
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import nn
 
 from jepa_utils.data.load import LoadedData, load_data
-from jepa_utils.data.tokens import load_tokenizer, token_chunks
+from jepa_utils.data.tokens import STREAMS, load_tokenizer, token_chunks
 from jepa_utils.experiments import texts
 from jepa_utils.experiments.run import run_experiments
 from jepa_utils.experiments.store import Outcome, RecordError, read_record
@@ -36,11 +38,12 @@ from jepa_utils.training.baselines import HybridTraining, MaskedLM
 from jepa_utils.training.jepa import JEPA
 from jepa_utils.training.optimizers import Schedule
 
+PARTS = TEXT_PARTS[:-1]  # all but the stream
 BUDGETS = [name for name in asdict(TextRecipe()) if name.endswith("_tokens")]
 RECIPE = replace(
     TextRecipe.tiny(),
-    **dict.fromkeys(BUDGETS, 2_000) | dict(full_tokens=16_000),
-    **dict(length=64, gallery=24, num_slices=8, some=34, labels=(30,)),
+    **dict.fromkeys(BUDGETS, 1_000) | dict(full_tokens=8_000),
+    **dict(length=32, gallery=12, num_slices=8, some=34, labels=(16,), wide=32),
 )
 HOW = dict(devices=1, nodes=1, progress=False)
 
@@ -50,11 +53,13 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jepa_utils.training.fit.THREADS", 1)
         patch.setattr("jepa_utils.experiments.store._commit", lambda: "of a test")  # two processes
+        probe = texts.linear_probe  # one strength to choose among
+        patch.setattr(texts, "linear_probe", lambda *a, strengths: probe(*a, strengths=(1.0,)))
         yield
 
 
 def few(name, **rows):
-    whole = load_data(name, source="sample")
+    whole = load_data(name, source="sample", splits=tuple(rows))
     parts = {
         split: Dataset.from_dict(whole.data[split][:most], whole.data[split].features)
         for split, most in rows.items()
@@ -65,8 +70,8 @@ def few(name, **rows):
 @pytest.fixture(scope="module")
 def loaded():
     """A few articles, captions and reviews, and the tokenizer."""
-    wiki = few("wikitext-2", train=160, validation=100, test=100)
-    others = few("flickr8k", test=12), few("rotten-tomatoes", train=40, test=10)
+    wiki = few("wikitext-2", train=80, validation=60, test=100)
+    others = few("flickr8k", test=12), few("rotten-tomatoes", train=24, test=10)
     return wiki, *others, load_tokenizer(source="sample").tokenizer
 
 
@@ -86,7 +91,7 @@ def train(loaded):
 
 @pytest.fixture(scope="module")
 def made(train, tmp_path_factory):
-    """The folder of a record with all parts."""
+    """The folder of a record with all parts that need no stream."""
     folder = tmp_path_factory.mktemp("texts")
     train(folder)
     return folder
@@ -119,19 +124,19 @@ def winners(record):
 
 
 def test_every_part_has_its_rows(record):
-    assert {run["part"] for run in record["runs"]} == set(TEXT_PARTS)
+    assert {run["part"] for run in record["runs"]} == set(PARTS)
     won = winners(record)
-    for part in TEXT_PARTS:
+    for part in PARTS:
         rows, runs = RECIPE.rows(part, won), runs_of(record, part)
         assert list(runs) == list(rows)
         for name, row in rows.items():
             assert runs[name]["row settings"] == asdict(row), name
-    assert len(record["runs"]) == sum(len(RECIPE.rows(part, won)) for part in TEXT_PARTS)
+    assert len(record["runs"]) == sum(len(RECIPE.rows(part, won)) for part in PARTS)
 
 
 def test_scores_have_names_and_are_shares(record):
     common = {f"recall@{k}" for k in (1, 5, 10)} | {"validation", "article", "captions"}
-    common |= {"reviews, 30", "reviews, all"}
+    common |= {"reviews, 16", "reviews, all"}
     for run in record["runs"]:
         row, scores = TextRow(**run["row settings"]), dict(run["scores"])
         wanted = set(common)
@@ -150,7 +155,7 @@ def test_scores_have_names_and_are_shares(record):
 
 
 def test_a_training_says_what_it_took(record, world):
-    for part in TEXT_PARTS[1:]:
+    for part in PARTS[1:]:
         for name, run in runs_of(record, part).items():
             row, curves = TextRow(**run["row settings"]), run["curves"]
             length = 2 * row.span if row.span else RECIPE.length
@@ -161,9 +166,10 @@ def test_a_training_says_what_it_took(record, world):
             assert epochs == max(1, round(row.tokens / per_epoch)), name
             text = world.text(RECIPE, row)
             assert run["passes"] == round(run["samples"] * length / text.numel(), 2)
-            steps = curves["step"]
-            assert steps[0] == 0 and steps[-1] == run["steps"] and steps == sorted(set(steps))
-            assert len(steps) <= RECIPE.looks + 2
+            steps, every = curves["step"], math.ceil(epochs / RECIPE.looks)
+            per_look = every * run["steps"] // epochs
+            assert steps == sorted({*range(0, run["steps"] + 1, per_look), run["steps"]}), name
+            assert len(steps) <= RECIPE.looks + 1
             looked = {"validation", "test", "effective rank", "std", "target std"}
             masked, both = row.method == "masked", row.method == "hybrid"
             looked |= {"nats"} if masked else {"validation loss"}
@@ -192,7 +198,7 @@ def test_the_full_runs_take_what_won_on_validation(record):
         assert found[setting] == getattr(won[method], setting)
         assert found["tokens"] == RECIPE.full_tokens
     masked = full["masked, transformer"]["row settings"]
-    assert masked["learning_rate"] == masked["table_rate"] == won["masked"].learning_rate
+    assert masked["learning_rate"] == won["masked"].learning_rate
 
 
 # ---- what is run, without running it
@@ -204,11 +210,12 @@ def pretended(monkeypatch):
     scores = {}
 
     def run(recipe, row, world, how, seed, states):
-        found = scores.get((row.method, row.weight, row.temperature, row.decay, row.table_rate))
+        found = scores.get((row.method, row.weight, row.temperature, row.decay, row.learning_rate))
         entry = {"scores": {"validation": 0.0, "recall@10": 0.0} | (found or {}), "seconds": 0.0}
         return Outcome(entry | {"row settings": asdict(row)})
 
     monkeypatch.setattr(texts, "_run", run)
+    monkeypatch.setattr(texts, "_read", lambda *_: None)
     return scores
 
 
@@ -217,30 +224,32 @@ def test_the_search_is_won_on_validation_whatever_the_test_says(train, pretended
     wanted = {"LeJEPA": 0.03, "InfoNCE": 0.1, "EMA": 0.998, "masked": 3e-3}
     for name, row in rows.items():
         best = name == f"{row.method}, {wanted[row.method]:g}"
-        key = (row.method, row.weight, row.temperature, row.decay, row.table_rate)
+        key = (row.method, row.weight, row.temperature, row.decay, row.learning_rate)
         pretended[key] = {"validation": 0.5 + 0.1 * best, "recall@10": 0.9 - 0.5 * best}
-    record = train(tmp_path, parts=["scaling", "full", "search"])  # in whatever order
+    record = train(tmp_path, parts=["stream", "scaling", "full", "scale", "search"])  # any order
     assert record["runs"][0]["part"] == "search"
-    full, scaling = runs_of(record, "full"), runs_of(record, "scaling")
-    row = {name: TextRow(**run["row settings"]) for name, run in (full | scaling).items()}
+    row = {name: TextRow(**run["row settings"]) for name, run in runs_of(record, "full").items()}
     assert row["LeJEPA, bag"].weight == row["LeJEPA, transformer"].weight == 0.03
     assert row["LeJEPA, bag, wide"].weight == row["hybrid, transformer"].weight == 0.03
     assert row["LeJEPA, bag, reviews"].weight == 0.03
     assert row["InfoNCE, bag"].temperature == 0.1 and row["EMA, bag"].decay == 0.998
-    assert row["masked, transformer"].table_rate == row["hybrid, transformer"].table_rate == 3e-3
-    assert {row[name].weight for name in scaling} == {0.03}
+    words = row["masked, transformer"], row["hybrid, transformer"]
+    assert [(row.learning_rate, row.layer_rate) for row in words] == [(3e-3, None)] * 2
+    for part in ("scale", "scaling", "stream"):
+        runs = runs_of(record, part).values()
+        assert {run["row settings"]["weight"] for run in runs} == {0.03}
 
 
 def test_each_method_is_searched_as_often_as_the_others():
     rows = TextRecipe.page().rows("search", {})
     assert Counter(row.method for row in rows.values()) == dict.fromkeys(
-        ("LeJEPA", "InfoNCE", "EMA", "masked"), 3
+        ("LeJEPA", "InfoNCE", "EMA", "masked"), 4
     )
     for method in ("LeJEPA", "InfoNCE", "EMA", "masked"):
         own = [asdict(row) for row in rows.values() if row.method == method]
         differ = {key for key in own[0] if len({str(row[key]) for row in own}) > 1}
         named = {"LeJEPA": {"weight"}, "InfoNCE": {"temperature"}, "EMA": {"decay"}}
-        assert differ == named.get(method, {"learning_rate", "table_rate"})
+        assert differ == named.get(method, {"learning_rate"})
     bags = [row for row in rows.values() if row.method != "masked"]
     assert len({(row.tokens, row.learning_rate, row.batch_size, row.text) for row in bags}) == 1
 
@@ -260,6 +269,34 @@ def test_each_rung_changes_what_it_says_and_nothing_else():
     assert at_the_top == texts.TRANSFORMER
 
 
+@pytest.mark.parametrize(
+    "part, rows, change",
+    [
+        ("scale", ["it learns", "it is fixed"], {"fixed_scale"}),
+        (
+            "scaling",
+            [*(f"share {x}" for x in ("0.0625", "0.125", "0.25", "0.5", "1"))]
+            + [f"width {x}" for x in (16, 32, 128)],
+            {"share", "dimensions"},
+        ),
+        ("stream", ["LeJEPA, bag"], {"text"}),
+    ],
+)
+def test_what_follows_the_search_changes_what_it_says_and_nothing_else(part, rows, change):
+    recipe, won = TextRecipe.page(), {"LeJEPA": replace(texts.BAG, weight=0.77)}
+    found = recipe.rows(part, won)
+    assert list(found) == rows
+    for name, row in found.items():
+        now, was = asdict(row), asdict(won["LeJEPA"])
+        differ = {key for key in now if now[key] != was[key]} - {"tokens"}
+        assert differ <= change and len(differ) == (name not in ("it learns", "share 1")), name
+        said = name.split()[-1]
+        assert said in {"learns", "fixed", "bag", f"{row.share:g}", str(row.dimensions)}
+    assert len({row.tokens for row in found.values()}) == 1
+    assert {row.text for row in found.values()} == {"stream" if part == "stream" else "all"}
+    assert [row.fixed_scale for row in found.values()].count(True) == (part == "scale")
+
+
 def test_five_trainings_differ_in_what_keeps_from_collapse_alone():
     rows = TextRecipe.page().rows("five", {})
     change = {"regularizer", "stop_gradient"}
@@ -271,13 +308,13 @@ def test_five_trainings_differ_in_what_keeps_from_collapse_alone():
 
 @pytest.mark.parametrize(
     "seeds, wanted",
-    [(None, dict(counts=[0, 1], ladder=[0, 1, 2])), ([7], dict(counts=[7], ladder=[7]))],
+    [(None, dict(five=[0, 1], ladder=[0, 1, 2])), ([7], dict(five=[7], ladder=[7]))],
 )
 def test_ladder_and_search_have_seeds_of_their_own_number(
     train, pretended, tmp_path, seeds, wanted
 ):
     recipe = replace(RECIPE, num_seeds=2, ladder_seeds=3)
-    wanted |= dict(search=[0], full=wanted["counts"])
+    wanted |= dict(search=[0])
     record = train(tmp_path, recipe, seeds=seeds, parts=list(wanted))
     for part in wanted:
         found = Counter((r["row"], r["seed"]) for r in record["runs"] if r["part"] == part)
@@ -289,7 +326,7 @@ def test_ladder_and_search_have_seeds_of_their_own_number(
 def test_what_cannot_be_done_is_said(train, pretended, tmp_path):
     with pytest.raises(ValueError, match=r"parts must be some of counts.*, got \['worst'\]"):
         train(tmp_path, parts=["counts", "worst"])
-    for part in ("full", "scaling"):
+    for part in ("full", "scale", "scaling", "stream"):
         with pytest.raises(RecordError, match="is missing"):
             train(tmp_path, parts=[part])
     assert not file_of(tmp_path).exists()
@@ -300,7 +337,7 @@ def test_what_cannot_be_done_is_said(train, pretended, tmp_path):
     with pytest.raises(RecordError, match="the search is not complete: EMA, 0.99, masked, 0.01$"):
         train(tmp_path, parts=["full"])
     with pytest.raises(RecordError, match="other settings"):
-        train(tmp_path, replace(RECIPE, gallery=23), parts=["counts"])
+        train(tmp_path, replace(RECIPE, gallery=11), parts=["counts"])
 
 
 @pytest.mark.parametrize(
@@ -308,8 +345,8 @@ def test_what_cannot_be_done_is_said(train, pretended, tmp_path):
     [
         (dict(method="BERT"), "method must be one of LeJEPA, .*, got 'BERT'"),
         (dict(method="lejepa"), "method.*got 'lejepa'"),
-        (dict(weights="log"), "weights must be equal, idf or 'idf, log', got 'log'"),
-        (dict(text="most"), "text must be all, some or reviews, got 'most'"),
+        (dict(weights="log"), "weights must be equal or idf, got 'log'"),
+        (dict(text="most"), "text must be all, some, reviews or stream, got 'most'"),
     ],
 )
 def test_a_row_refuses_what_it_does_not_know(change, words):
@@ -386,13 +423,13 @@ def test_a_chunk_is_of_the_article_that_its_middle_lies_in(length, expected):
 
 def test_articles_are_those_of_the_chunks(loaded, world):
     lines, tokenizer = loaded[0].data["test"]["text"], loaded[3]
-    chunks = token_chunks(lines, tokenizer, length=64, progress=False)
-    found = article_of_chunks(lines, tokenizer, 64)
+    chunks = token_chunks(lines, tokenizer, length=32, progress=False)
+    found = article_of_chunks(lines, tokenizer, 32)
     titles = sum(line.startswith(" = ") and not line.startswith(" = =") for line in lines)
     assert len(found) == len(chunks) and found.max() == titles > 2
     assert found.tolist() == sorted(found.tolist()) and found[0] == 1
-    assert torch.equal(world.articles["test"], found[:24])
-    assert torch.equal(torch.cat(world.sides["test"], dim=1), chunks[:24])
+    assert torch.equal(world.articles["test"], found[:12])
+    assert torch.equal(torch.cat(world.sides["test"], dim=1), chunks[:12])
 
 
 DOCUMENTS = torch.tensor([[1, 1, 2], [2, 0, 2], [3, 1, 0]])
@@ -433,7 +470,7 @@ def test_a_row_reads_its_text(world):
 
 V, MASK = 12, 11
 TEXT = torch.randint(2, 11, (9, 8), generator=torch.Generator().manual_seed(0))
-BASE = TextRow(dimensions=8, weights="idf, log", positions=False, learning_rate=0.02)
+BASE = TextRow(dimensions=8, weights="idf", positions=False, learning_rate=0.02)
 
 
 def training(**change):
@@ -447,7 +484,7 @@ def test_lejepa_is_made_as_its_row_says():
         regularize="both",
         stop_gradient=False,
         linear=True,
-        table_rate=0.5,
+        layer_rate=0.5,
         falling=True,
     )
     assert type(module) is JEPA and module.target_encoder is module.context_encoder
@@ -461,7 +498,7 @@ def test_lejepa_is_made_as_its_row_says():
 
 def test_the_encoder_is_made_as_its_row_says():
     encoder = training(layers=1, norm_first=True, token_std=0.01).context_encoder
-    assert encoder.positions is None and encoder.sublinear and encoder.tokens.weight.std() < 0.02
+    assert encoder.positions is None and encoder.tokens.weight.std() < 0.02
     assert len(encoder.layers) == 1 and encoder.layers[0].norm_first and encoder.dropout.p == 0
     halves = TEXT.view(-1, 4)
     idf = [
@@ -471,8 +508,26 @@ def test_the_encoder_is_made_as_its_row_says():
     weights = encoder.weights.weight.exp().flatten()
     assert weights.tolist() == pytest.approx(idf, rel=1e-5)
     plain = training(weights="equal", positions=True).context_encoder
-    assert plain.weights is None and not plain.sublinear and plain.positions is not None
-    assert not training(weights="idf").context_encoder.sublinear
+    assert plain.weights is None and plain.positions is not None
+
+
+def test_layers_may_start_as_the_identity():
+    for start in (True, False):
+        module = training(identity_start=start, norm_first=True)
+        added = [layer.linear2.weight.any() for layer in module.context_encoder.layers]
+        assert added == [not start] * 2
+
+
+@pytest.mark.parametrize("method", texts.TRAINED)
+def test_a_fixed_scale_is_the_last_normalisations_alone(method):
+    for fixed in (True, False):
+        module = training(method=method, fixed_scale=fixed, weights="equal")
+        encoder = module.masked.encoder if method == "hybrid" else None
+        encoder = encoder or getattr(module, "encoder", None) or module.context_encoder
+        still = {id(p) for p in module.parameters() if not p.requires_grad}
+        if method == "EMA":
+            still -= {id(p) for p in module.target_encoder.parameters()}
+        assert still == ({id(p) for p in encoder.norm.parameters()} if fixed else set())
 
 
 def test_rivals_are_made_as_their_rows_say():
@@ -558,6 +613,34 @@ def test_padding_does_not_count(world, method):
     torch.testing.assert_close(vectors(padded, visible), alone, rtol=1e-4, atol=1e-5)
 
 
+def test_counted_vectors_are_means_weighted_by_tokens_and_by_logarithms_of_counts():
+    table = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    a, b, c = table[1], table[2], table[4]
+    weights = torch.tensor([9.0, 0.5, 2.0, 9.0, 3.0, 9.0])
+    ids = torch.tensor([[1, 2, 1, 4, 1, 2], [4, 1, 4, 2, 0, 0]])
+    visible = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]]).bool()  # one 2 is hidden
+    three, two = 1 + math.log(3), 1 + math.log(2)
+    cases = {
+        (None, False): [(3 * a + b + c) / 5, (2 * c + a) / 3],
+        (weights, False): [(1.5 * a + 2 * b + 3 * c) / 6.5, (6 * c + 0.5 * a) / 6.5],
+        (None, True): [(three * a + b + c) / (three + 2), (two * c + a) / (two + 1)],
+        (weights, True): [
+            (0.5 * three * a + 2 * b + 3 * c) / (0.5 * three + 5),
+            (3 * two * c + 0.5 * a) / (3 * two + 0.5),
+        ],
+    }
+    for (given, sublinear), by_hand in cases.items():
+        mean = texts._Average(table, given, sublinear=sublinear)
+        torch.testing.assert_close(mean(ids, visible), torch.stack(by_hand))
+        if sublinear:  # each as often as the others, then all of them twice as often
+            even = torch.tensor([[1, 2, 4]])
+            twice = mean(*texts._all(even.repeat(1, 2)))
+            torch.testing.assert_close(twice, mean(*texts._all(even)))
+        else:
+            twice = mean(ids.repeat(1, 2), visible.repeat(1, 2))
+            torch.testing.assert_close(twice, mean(ids, visible))
+
+
 def test_a_random_table_is_another_one_for_each_seed(world):
     row, text = TextRow("random", dimensions=8), world.train[:40]
     first, same, other = (
@@ -568,7 +651,7 @@ def test_a_random_table_is_another_one_for_each_seed(world):
 
 def test_a_training_that_was_killed_goes_on_to_the_same_end(world, tmp_path, monkeypatch):
     row = RECIPE.rows("search", {})["LeJEPA, 0.1"]
-    row = replace(row, dimensions=16, tokens=40_000)
+    row, recipe = replace(row, dimensions=16, tokens=20_000), replace(RECIPE, looks=4)
     real, looks = texts._look, []
 
     def until_killed(*args):
@@ -578,7 +661,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(world, tmp_path, mon
         return real(*args)
 
     def run(name):
-        return texts._run(RECIPE, row, world, HOW, 0, [tmp_path / name]).entry
+        return texts._run(recipe, row, world, HOW, 0, [tmp_path / name]).entry
 
     monkeypatch.setattr(texts, "_look", until_killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
@@ -589,3 +672,31 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(world, tmp_path, mon
     steps = whole["curves"]["step"]
     assert len(whole["curves"]["losses"]["loss"]) > len(steps) > 3
     assert resumed | {"seconds": 0} == whole | {"seconds": 0}
+
+
+def test_a_stream_is_what_a_training_reads(world, tmp_path, monkeypatch):
+    lines, place = ["the river was wide and", "it ran to the sea"] * 500, STREAMS["fineweb-edu"]
+    shard = tmp_path / "mirror" / place.name / place.files["train"][0]
+    shard.parent.mkdir(parents=True)
+    parquet.write_table(pyarrow.table({"text": lines}), shard)
+    monkeypatch.setenv("JEPA_DATA_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("JEPA_CACHE_DIR", str(tmp_path / "cache"))
+    real, made = texts.text_training, []
+
+    def kept(*args, **options):
+        made.append(real(*args, **options))
+        made.append(made[0].context_encoder.tokens.weight.detach().clone())
+        return made[0]
+
+    monkeypatch.setattr(texts, "text_training", kept)
+    (row,) = RECIPE.rows("stream", {"LeJEPA": texts.BAG}).values()
+    row = replace(row, dimensions=8, span=8, batch_size=8, tokens=4_000)
+    run = texts._run(RECIPE, row, world, HOW, 0, [tmp_path / "run.ckpt"]).entry
+    module, before = made
+    changed = (module.context_encoder.tokens.weight != before).any(dim=1).nonzero().flatten()
+    read = {i for ids in world.tokenizer(lines[:2])["input_ids"] for i in ids}
+    assert set(changed.tolist()) == read and len(read) < len(before) / 10
+    assert run["samples"] == 8 * run["steps"] and "passes" not in run
+    assert run["samples"] * 16 == pytest.approx(row.tokens, rel=0.1)
+    losses = run["curves"]["losses"]["loss"]
+    assert len(losses) == RECIPE.looks and losses[-1] < losses[0]

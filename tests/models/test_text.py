@@ -254,7 +254,7 @@ def test_encoder_rejects_bad_input(ids, visible, words):
             call(ids, visible)
 
 
-# ---- encoder: without places, with weights, with logarithms of counts
+# ---- encoder: without places, with layers that do nothing at first, with weights
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -290,6 +290,39 @@ def test_norm_first_is_torchs():
     expected = torch.stack([row[seen].mean(dim=0) for row, seen in zip(net.norm(x), visible)])
     torch.testing.assert_close(net(ids, visible), expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(plain(ids, visible), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("positions", [True, False])
+def test_layers_that_start_as_the_identity_change_nothing(positions, training):
+    change = dict(norm_first=True, positions=positions)
+    net = encoder(identity_start=True, layers=3, **change).train(training)
+    none = encoder(layers=0, **change).train(training)  # the same vectors: they are drawn first
+    with torch.set_grad_enabled(training):
+        for visible in MASKS.values():
+            for part in ("encode_tokens", "forward"):
+                found = getattr(net, part)(tokens(), visible)
+                assert torch.equal(found, getattr(none, part)(tokens(), visible))
+                other = getattr(encoder(layers=3, **change), part)(tokens(), visible)
+                assert not torch.allclose(found, other, atol=1e-2)
+
+
+def test_layers_that_start_as_the_identity_learn():
+    net, ids, visible = encoder(norm_first=True, identity_start=True), tokens(), MASKS["rows"]
+    before = net(ids, visible)
+    (before * torch.randn(B, 8, generator=torch.Generator().manual_seed(5))).sum().backward()
+    for layer in net.layers:  # what is 0 gets gradients; what stands before it waits for that
+        for p in (layer.self_attn.out_proj.weight, layer.linear2.weight, layer.linear2.bias):
+            assert not p.any() and p.grad.any()
+        assert layer.linear1.weight.any() and not layer.linear1.weight.grad.any()
+    torch.optim.SGD(net.layers.parameters(), lr=0.1).step()  # of the layers alone
+    assert not torch.allclose(net(ids, visible), before, atol=1e-3)
+
+
+def test_only_layers_that_normalise_first_start_as_the_identity():
+    for layers in (0, 2):
+        with pytest.raises(ValueError, match="identity_start needs norm_first=True, got norm_fir"):
+            encoder(identity_start=True, layers=layers)
 
 
 def weighted_mean(net, ids, visible, weight):
@@ -329,36 +362,10 @@ def test_weights_start_as_given_and_learn():
     torch.testing.assert_close(learned[~used], given[~used])
 
 
-def test_a_token_that_is_visible_several_times_counts_by_the_logarithm():
-    net = encoder(sublinear=True)
-    ids = torch.tensor([[3, 3, 3, 5, 3, 7], [3, 5, 3, 5, 7, 7]])
-    visible = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 0]]).bool()  # one 3 is hidden
-
-    def weight(words, word):
-        count = words.count(word)
-        return (1 + math.log(count)) / count
-
-    expected = weighted_mean(net, ids, visible, weight)
-    torch.testing.assert_close(net(ids, visible), expected, rtol=1e-5, atol=1e-6)
-    bag = encoder(sublinear=True, layers=0, positions=False)
-    h = bag.norm(bag.tokens.weight)
-    three, one = 1 + math.log(3), 1.0
-    by_hand = (three * h[3] + one * h[5]) / (three + one)
-    torch.testing.assert_close(bag(ids, visible)[0], by_hand, rtol=1e-5, atol=1e-6)
-
-
-def test_weights_and_logarithms_multiply():
-    net = encoder(sublinear=True, weights=WEIGHTS, layers=0, positions=False)
-    h, w = net.norm(net.tokens.weight), WEIGHTS
-    ids = torch.tensor([[3, 9, 3, 9, 3, 11]])
-    visible = torch.tensor([[1, 1, 1, 0, 0, 1]]).bool()
-    a, b, c = (1 + math.log(2)) * w[3], w[9], w[11]
-    by_hand = (a * h[3] + b * h[9] + c * h[11]) / (a + b + c)
-    torch.testing.assert_close(net(ids, visible)[0], by_hand, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize(
-    "change", [dict(weights=WEIGHTS), dict(sublinear=True), dict(positions=False)], ids=str
+    "change",
+    [dict(weights=WEIGHTS), dict(norm_first=True, identity_start=True), dict(positions=False)],
+    ids=["weights", "identity", "no positions"],
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_hidden_tokens_change_no_bit_whatever_counts(change, training):
@@ -370,7 +377,7 @@ def test_hidden_tokens_change_no_bit_whatever_counts(change, training):
 
 def test_all_tokens_count_alike_by_default():
     net, alike = encoder(), encoder(weights=torch.full((V,), 3.0))
-    assert net.weights is None and not net.sublinear and net.positions is not None
+    assert net.weights is None and net.positions is not None
     assert not any(layer.norm_first for layer in net.layers)
     ids, visible = tokens(0, 6), MASKS["scattered"]
     torch.testing.assert_close(alike(ids, visible), net(ids, visible), rtol=1e-5, atol=1e-6)

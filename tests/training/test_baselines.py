@@ -268,8 +268,8 @@ def test_a_hybrid_weighs_alike_by_default():
 
 def test_a_hybrid_trains_all_its_parts_by_the_jepas_rule():
     chunks = torch.stack([(torch.arange(12) + start) % 6 for start in range(6)]).repeat(8, 1)
-    schedule = Schedule(warmup=0.0, table_rate=0.03)
-    module = hybrid(learning_rate=0.01, schedule=schedule)
+    schedule = Schedule(warmup=0.0, layer_rate=0.01)
+    module = hybrid(learning_rate=0.03, schedule=schedule)
     before = {name: p.clone() for name, p in module.named_parameters()}
     spans_of = SpanDataModule(chunks, batch_size=16, min_length=3)
     history = fit(module, spans_of, epochs=15, seed=0, progress=False)
@@ -281,7 +281,7 @@ def test_a_hybrid_trains_all_its_parts_by_the_jepas_rule():
     assert still == []
     assert len(before) == len(list(module.jepa.parameters())) + 1  # the encoder's are shared
     groups = module.optimizers().param_groups
-    assert [group["initial_lr"] for group in groups] == [0.03, 0.01, 0.01]
+    assert [group["initial_lr"] for group in groups] == [0.01, 0.01, 0.03, 0.03]
 
 
 def test_a_hybrids_moving_average_follows():

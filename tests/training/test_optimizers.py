@@ -1,6 +1,7 @@
 """Optimisers and schedules."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -58,20 +59,20 @@ def factors(warmup, falling):
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
 @pytest.mark.parametrize("falling", [True, False])
 def test_rates_rise_in_a_line_and_fall_as_a_cosine_or_stay(warmup, falling):
-    schedule = Schedule(falling=falling, warmup=warmup, table_rate=0.3)
-    (tables, others, biases), module = rates_of(schedule, learning_rate=0.02)
+    schedule = Schedule(falling=falling, warmup=warmup, layer_rate=0.3)
+    (layers, their_biases, others, biases), module = rates_of(schedule, learning_rate=0.02)
     wanted = factors(warmup, falling)
     assert len(wanted) == STEPS and max(wanted) == 1
     assert others == biases == pytest.approx([0.02 * factor for factor in wanted])
-    assert tables == pytest.approx([0.3 * factor for factor in wanted])
+    assert layers == their_biases == pytest.approx([0.3 * factor for factor in wanted])
     end = 0 if falling else 1
     last = module.lr_schedulers().get_last_lr()
-    assert last == pytest.approx([0.3 * end, 0.02 * end, 0.02 * end])
+    assert last == pytest.approx([0.3 * end, 0.3 * end, 0.02 * end, 0.02 * end])
 
 
 def test_a_rising_rate_that_does_not_fall_ends_at_the_full_one():
-    (tables, *_), _ = rates_of(Schedule(falling=False, warmup=0.99), learning_rate=0.02)
-    assert list(tables) == sorted(tables) and 0 < tables[0] < tables[-1] < 0.02
+    (rates, *_), _ = rates_of(Schedule(falling=False, warmup=0.99), learning_rate=0.02)
+    assert list(rates) == sorted(rates) and 0 < rates[0] < rates[-1] < 0.02
 
 
 def groups_of(module, schedule):
@@ -86,44 +87,50 @@ def names(module, group):
     return {of[id(p)] for p in group["params"]}
 
 
-def test_tables_have_their_rate_and_biases_and_norms_no_decay():
-    module = JEPA(text_encoder(weights=torch.arange(30) + 1.0), nn.Linear(8, 8), learning_rate=0.02)
-    optimizer = groups_of(module, Schedule(weight_decay=0.3, table_rate=0.5))
+def test_layers_have_their_rate_and_biases_and_norms_no_decay():
+    encoder = text_encoder(weights=torch.arange(30) + 1.0)
+    predictor = nn.TransformerEncoderLayer(8, 2, 16)  # wherever layers are
+    module = JEPA(encoder, nn.Sequential(nn.Linear(8, 8), predictor), learning_rate=0.02)
+    optimizer = groups_of(module, Schedule(weight_decay=0.3, layer_rate=0.5))
     assert type(optimizer) is torch.optim.AdamW
-    tables, others, biases = optimizer.param_groups
-    encoder = "context_encoder."
-    wanted = {f"{encoder}{name}.weight" for name in ("tokens", "positions", "weights")}
-    assert names(module, tables) == wanted
     parameters = dict(module.named_parameters())
-    assert names(module, biases) == {name for name, p in parameters.items() if p.dim() == 1}
-    assert names(module, others) == set(parameters) - wanted - names(module, biases)
-    assert f"{encoder}norm.weight" in names(module, biases)
-    assert "predictor.weight" in names(module, others)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.3, 0.0]
-    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.5, 0.02, 0.02]
+    inside = {name for name in parameters if re.search(r"encoder\.layers|predictor\.1", name)}
+    big = {name for name, p in parameters.items() if p.dim() > 1}
+    found = [names(module, group) for group in optimizer.param_groups]
+    assert found == [inside & big, inside - big, big - inside, set(parameters) - inside - big]
+    tables = {f"context_encoder.{name}.weight" for name in ("tokens", "positions", "weights")}
+    assert found[2] == tables | {"predictor.0.weight"}
+    assert "context_encoder.norm.weight" in found[3]
+    assert len(inside) == 2 * len(predictor.state_dict())
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0, 0.3, 0.0]
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.5, 0.5, 0.02, 0.02]
 
 
-def test_tables_have_the_rate_of_all_others_by_default():
+def test_layers_have_the_rate_of_all_others_by_default():
     optimizer = groups_of(text_module(learning_rate=0.02), Schedule())
-    assert {group["initial_lr"] for group in optimizer.param_groups} == {0.02}
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.02] * 4
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0}
 
 
-def test_a_shared_table_is_one_and_a_frozen_one_is_left_out():
+def test_a_shared_table_is_one_and_what_is_frozen_or_empty_is_left_out():
     words = nn.Embedding(9, 4)
     module = JEPA(WindowEncoder(words, window=2, hidden=8), nn.Identity(), target_encoder=words)
-    tables, *_ = groups_of(module, Schedule()).param_groups
-    assert [id(p) for p in tables["params"]] == [id(words.weight)]
+    weights, biases = groups_of(module, Schedule(layer_rate=0.5)).param_groups  # no layers
+    assert [p is words.weight for p in weights["params"]].count(True) == 1
+    assert weights["initial_lr"] == biases["initial_lr"] == module.learning_rate
     words.requires_grad_(False)
     left = groups_of(module, Schedule()).param_groups
-    assert len(left) == 2 and all(p is not words.weight for g in left for p in g["params"])
+    assert [len(group["params"]) for group in left] == [2, 2]
+    assert all(p is not words.weight for group in left for p in group["params"])
+    (alone,) = groups_of(JEPA(nn.Embedding(9, 4), nn.Identity()), Schedule()).param_groups
+    assert len(alone["params"]) == 1
 
 
 def test_vectors_of_words_that_never_come_decay_and_do_nothing_else():
-    schedule = Schedule(weight_decay=0.4, table_rate=0.3)
-    (tables, *_), module = rates_of(schedule, learning_rate=0.02)
+    schedule = Schedule(weight_decay=0.4, layer_rate=0.02)
+    (_, _, others, _), module = rates_of(schedule, learning_rate=0.3)
     fresh, trained = text_encoder().tokens.weight, module.context_encoder.tokens.weight
-    left = math.prod(1 - rate * 0.4 for rate in tables)
+    left = math.prod(1 - rate * 0.4 for rate in others)
     assert left < 0.7
     torch.testing.assert_close(trained[28:], left * fresh[28:])  # 0 to 27 come
     assert not torch.allclose(trained[:28], left * fresh[:28], atol=0.1)
@@ -152,10 +159,10 @@ def test_without_a_schedule_it_is_adam_with_one_rate():
         (dict(warmup="0.1"), "warmup.*got '0.1'"),
         (dict(weight_decay=-1e-9), "weight_decay must be 0 or positive, and finite, got -1e-09"),
         (dict(weight_decay=math.inf), "weight_decay.*got inf"),
-        (dict(table_rate=0), "table_rate must be positive and finite, or None, got 0"),
-        (dict(table_rate=-0.1), "table_rate.*got -0.1"),
-        (dict(table_rate=math.inf), "table_rate.*got inf"),
-        (dict(table_rate=True), "table_rate.*got True"),
+        (dict(layer_rate=0), "layer_rate must be positive and finite, or None, got 0"),
+        (dict(layer_rate=-0.1), "layer_rate.*got -0.1"),
+        (dict(layer_rate=math.inf), "layer_rate.*got inf"),
+        (dict(layer_rate=True), "layer_rate.*got True"),
     ],
 )
 def test_a_schedule_rejects_bad_numbers(change, words):
@@ -164,7 +171,7 @@ def test_a_schedule_rejects_bad_numbers(change, words):
 
 
 def test_the_ends_of_the_ranges_are_allowed():
-    schedule = Schedule(warmup=0, weight_decay=0, table_rate=1e-12)
+    schedule = Schedule(warmup=0, weight_decay=0, layer_rate=1e-12)
     assert replace(schedule, warmup=1 - 1e-9, weight_decay=1e9).warmup < 1
 
 
@@ -184,7 +191,7 @@ def test_an_interrupted_training_with_a_schedule_ends_with_the_same_weights(tmp_
     """Both the loader and SIGReg draw of torch's own numbers."""
 
     def train(**how):
-        module = text_module(schedule=Schedule(warmup=0.25, table_rate=0.02))
+        module = text_module(schedule=Schedule(warmup=0.25, layer_rate=0.02))
         return fit(module, spans(), epochs=4, seed=0, progress=False, **how), weights(module)
 
     state = tmp_path / "run.ckpt"
@@ -202,6 +209,6 @@ def test_a_training_does_not_go_on_with_another_schedule(tmp_path):
 
     train(Schedule())
     train(Schedule())
-    for other in (None, Schedule(falling=False), Schedule(table_rate=0.1)):
+    for other in (None, Schedule(falling=False), Schedule(layer_rate=0.1)):
         with pytest.raises(CheckpointError, match="other settings: schedule"):
             train(other)
