@@ -217,6 +217,7 @@ class TextRecipe:
     def _five(self) -> dict[str, TextRow]:
         base = TextRow(
             text="some",
+            token_std=0.1,  # small at first: what grows or shrinks is soon seen
             norm_first=True,
             warmup=0.1,
             falling=True,
