@@ -577,11 +577,13 @@ def _look(
         for split in ("validation", "test")
     }
     seen = {split: recall_at_k(*map(rule, pair), ks=(10,))[10] for split, pair in halves.items()}
-    first, second = halves["validation"]
-    seen["effective rank"] = float(effective_rank(first))
-    seen["std"] = float(first.std(dim=0).mean())
-    seen["target std"] = float(second.std(dim=0).mean())
-    return seen | _held_out_loss(world, module, (first, second))
+    seen["effective rank"] = float(effective_rank(halves["validation"][0]))
+    # At their own places in the chunk, by which an encoder could tell targets from contexts.
+    chunks = torch.cat(world.sides["validation"], dim=1)[:300]
+    earlier = (torch.arange(chunks.shape[1]) < chunks.shape[1] // 2).expand(chunks.shape)
+    for name, side in (("std", earlier), ("target std", ~earlier)):
+        seen[name] = float(vectors(chunks, side).std(dim=0).mean())
+    return seen | _held_out_loss(world, module, halves["validation"])
 
 
 def _share_of_the_cut(encoder: nn.Module, chunks: Tensor, least: int) -> float:
