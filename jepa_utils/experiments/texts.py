@@ -154,6 +154,7 @@ class TextRecipe:
     search_tokens: int = 10_000_000
     full_tokens: int = 36_000_000  # about 15 passes
     transformer_tokens: int = 3_000_000  # the masked model's steps are ten times as dear
+    longer: int = 3  # times as many, to see whether an order of methods is one of budgets
     wide_tokens: int = 10_000_000
     scaling_tokens: int = 15_000_000
     shares: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 1.0)
@@ -271,15 +272,18 @@ class TextRecipe:
         masked = replace(won["masked"], **whole)
         wide = replace(won["LeJEPA"], dimensions=self.wide, tokens=self.wide_tokens)
         reviews = replace(won["LeJEPA"], text="reviews", span=12, tokens=self.search_tokens // 4)
+        hybrid = replace(masked, method="hybrid", weight=won["LeJEPA"].weight, linear=True)
+        transformers = {"LeJEPA": transformer, "masked": masked, "hybrid": hybrid}
+        longer = self.longer * self.transformer_tokens
         return {
             **bags,
-            "LeJEPA, transformer": transformer,
-            "masked, transformer": masked,
-            "hybrid, transformer": replace(
-                masked, method="hybrid", weight=won["LeJEPA"].weight, linear=True
-            ),
+            **{f"{method}, transformer": row for method, row in transformers.items()},
             "LeJEPA, bag, wide": wide,
             "LeJEPA, bag, reviews": reviews,
+            **{
+                f"{method}, transformer, longer": replace(row, tokens=longer)
+                for method, row in transformers.items()
+            },
         }
 
     def _scale(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
