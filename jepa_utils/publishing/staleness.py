@@ -14,6 +14,7 @@ import hashlib
 import re
 import textwrap
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import nbformat
@@ -92,9 +93,14 @@ def module_digest(module: str, root: Path) -> str | None:
     path = _module_path(module, root)
     if path is None:
         return None
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _code_digest(path.read_text(encoding="utf-8"), front=module == PACKAGE)
+
+
+@lru_cache(maxsize=256)
+def _code_digest(code: str, front: bool) -> str:
+    tree = ast.parse(code)
     # The list of public names counts by the names that a run used.
-    tree.body = [n for n in tree.body if not (module == PACKAGE and _assigns(n, "PUBLIC"))]
+    tree.body = [n for n in tree.body if not (front and _assigns(n, "PUBLIC"))]
     return _digest(_dump(tree))
 
 

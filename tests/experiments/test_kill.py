@@ -68,7 +68,7 @@ def die(folder, rank):
     try:
         train(folder, devices=2)
     except RuntimeError:
-        time.sleep(5)  # lost its partner, whose death is to be reported, and not this
+        time.sleep(2)  # lost its partner, whose death is to be reported, and not this
 
 
 def go_on(folder, script):
