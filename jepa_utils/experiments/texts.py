@@ -159,6 +159,7 @@ class TextRecipe:
     scaling_tokens: int = 15_000_000
     shares: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 1.0)
     widths: tuple[int, ...] = (16, 32, 64, 128)
+    depths: tuple[int, ...] = (0, 1, 2, 4)
     wide: int = 512  # dimensions of the wide encoders
     labels: tuple[int, ...] = (50, 500)  # labelled reviews, beside all
     looks: int = 4  # measurements during a training
@@ -169,7 +170,7 @@ class TextRecipe:
     def tiny(cls) -> TextRecipe:
         """For tests: built-in sample, seconds."""
         sizes = dict(length=128, min_length=8, gallery=60, num_slices=32, some=60)
-        few = dict(shares=(0.5, 1.0), widths=(64,), labels=(50,), looks=2, wide=128)
+        few = dict(shares=(0.5, 1.0), widths=(64,), depths=(1,), labels=(50,), looks=2, wide=128)
         budget = dict.fromkeys(
             ("five", "ladder", "search", "full", "transformer", "wide", "scaling"), 20_000
         )
@@ -297,7 +298,8 @@ class TextRecipe:
         rows |= {
             f"width {width}": replace(bag, dimensions=width) for width in self.widths if width != 64
         }
-        return rows
+        deep = replace(TRANSFORMER, weight=won["LeJEPA"].weight, tokens=self.transformer_tokens)
+        return rows | {f"layers {depth}": replace(deep, layers=depth) for depth in self.depths}
 
     def _stream(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
         """The same on text that does not fit into memory."""
