@@ -58,7 +58,7 @@ __all__ = [
 
 TEXT_RECIPES = ("tiny", "page")  # constructors of TextRecipe
 
-TEXT_PARTS = ("counts", "five", "ladder", "search", "full", "scale", "scaling", "stream")
+TEXT_PARTS = ("counts", "five", "ladder", "search", "full", "scale", "scaling", "depth", "stream")
 
 TRAINED = ("LeJEPA", "InfoNCE", "EMA", "masked", "hybrid")
 COUNTED = ("TF-IDF", "LSA", "random", "PPMI + SVD")
@@ -159,7 +159,7 @@ class TextRecipe:
     scaling_tokens: int = 15_000_000
     shares: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 1.0)
     widths: tuple[int, ...] = (16, 32, 64, 128)
-    depths: tuple[int, ...] = (0, 1, 2, 4)
+    depths: tuple[int, ...] = (0, 1, 4)  # beside 2, which has its row already
     wide: int = 512  # dimensions of the wide encoders
     labels: tuple[int, ...] = (50, 500)  # labelled reviews, beside all
     looks: int = 4  # measurements during a training
@@ -192,6 +192,7 @@ class TextRecipe:
             "full": partial(self._full, won),
             "scale": partial(self._scale, won),
             "scaling": partial(self._scaling, won),
+            "depth": partial(self._depth, won),
             "stream": partial(self._stream, won),
         }[part]()
 
@@ -298,8 +299,11 @@ class TextRecipe:
         rows |= {
             f"width {width}": replace(bag, dimensions=width) for width in self.widths if width != 64
         }
-        deep = replace(TRANSFORMER, weight=won["LeJEPA"].weight, tokens=self.transformer_tokens)
-        return rows | {f"layers {depth}": replace(deep, layers=depth) for depth in self.depths}
+        return rows
+
+    def _depth(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
+        row = replace(TRANSFORMER, weight=won["LeJEPA"].weight, tokens=self.transformer_tokens)
+        return {f"layers {depth}": replace(row, layers=depth) for depth in self.depths}
 
     def _stream(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
         """The same on text that does not fit into memory."""
