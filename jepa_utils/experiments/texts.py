@@ -154,7 +154,7 @@ class TextRecipe:
     search_tokens: int = 10_000_000
     full_tokens: int = 36_000_000  # about 15 passes
     transformer_tokens: int = 3_000_000  # the masked model's steps are ten times as dear
-    longer: int = 3  # times as many, to see whether an order of methods is one of budgets
+    longer: tuple[int, ...] = (3, 12)  # times as many: is an order of methods one of budgets?
     wide_tokens: int = 10_000_000
     scaling_tokens: int = 15_000_000
     shares: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 1.0)
@@ -276,14 +276,14 @@ class TextRecipe:
         reviews = replace(won["LeJEPA"], text="reviews", span=12, tokens=self.search_tokens // 4)
         hybrid = replace(masked, method="hybrid", weight=won["LeJEPA"].weight, linear=True)
         transformers = {"LeJEPA": transformer, "masked": masked, "hybrid": hybrid}
-        longer = self.longer * self.transformer_tokens
         return {
             **bags,
             **{f"{method}, transformer": row for method, row in transformers.items()},
             "LeJEPA, bag, wide": wide,
             "LeJEPA, bag, reviews": reviews,
             **{
-                f"{method}, transformer, longer": replace(row, tokens=longer)
+                f"{method}, transformer, {times} times": replace(row, tokens=times * row.tokens)
+                for times in self.longer
                 for method, row in transformers.items()
             },
         }
