@@ -170,7 +170,15 @@ class TextRecipe:
     def tiny(cls) -> TextRecipe:
         """For tests: built-in sample, seconds."""
         sizes = dict(length=128, min_length=8, gallery=60, num_slices=32, some=60)
-        few = dict(shares=(0.5, 1.0), widths=(64,), depths=(1,), labels=(50,), looks=2, wide=128)
+        few = dict(
+            shares=(0.5, 1.0),
+            widths=(64,),
+            depths=(1,),
+            longer=(2,),
+            labels=(50,),
+            looks=2,
+            wide=128,
+        )
         budget = dict.fromkeys(
             ("five", "ladder", "search", "full", "transformer", "wide", "scaling"), 20_000
         )
@@ -302,7 +310,8 @@ class TextRecipe:
         return rows
 
     def _depth(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
-        row = replace(TRANSFORMER, weight=won["LeJEPA"].weight, tokens=self.transformer_tokens)
+        tokens = self.longer[0] * self.transformer_tokens
+        row = replace(TRANSFORMER, weight=won["LeJEPA"].weight, tokens=tokens)
         return {f"layers {depth}": replace(row, layers=depth) for depth in self.depths}
 
     def _stream(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:

@@ -303,7 +303,7 @@ def test_depths_differ_in_their_layers_alone():
     assert [(name, row.layers) for name, row in rows.items()] == [
         (f"layers {depth}", depth) for depth in (0, 1, 4)
     ]
-    shallow = recipe.rows("full", won)["LeJEPA, transformer"]
+    shallow = recipe.rows("full", won)["LeJEPA, transformer, 3 times"]
     assert {replace(row, layers=2) for row in rows.values()} == {shallow}
 
 
