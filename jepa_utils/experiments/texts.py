@@ -294,6 +294,10 @@ class TextRecipe:
                 for times in self.longer
                 for method, row in transformers.items()
             },
+            # The rates that suit the masked model's layers need not suit the sum of both losses.
+            "hybrid, slow layers": replace(
+                hybrid, layer_rate=TRANSFORMER.layer_rate, tokens=self.longer[0] * hybrid.tokens
+            ),
         }
 
     def _scale(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
