@@ -401,13 +401,11 @@ class Rooms:
         left, right, top, bottom = self._faces(layouts)
         left, right = left + _SLACK, right - _SLACK
         (x, y), (dx, dy) = starts.unbind(-1), (ends - starts).unbind(-1)
-        upright = dx == 0
-        run = torch.where(upright, 1, dx)
-        first, last = (left - x) / run, (right - x) / run
-        # Between which shares of the way the dot is between the wall's faces.
-        enter = torch.where(upright, 0, torch.minimum(first, last).clamp(0, 1))
-        within = ((x > left) & (x < right)).to(x.dtype)
-        leave = torch.where(upright, within, torch.maximum(first, last).clamp(0, 1))
+        # From which share of the way to which the dot is between the wall's faces. An upright way
+        # divides by zero, and the infinities say the right thing.
+        first, last = (left - x) / dx, (right - x) / dx
+        enter = torch.minimum(first, last).clamp(0, 1)
+        leave = torch.maximum(first, last).clamp(0, 1)
         at = torch.stack([y + enter * dy, y + leave * dy])
         in_door = ((at >= top - _SLACK) & (at <= bottom + _SLACK)).all(dim=0)
         return (enter < leave) & ~in_door

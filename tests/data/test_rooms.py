@@ -208,6 +208,7 @@ def test_all_layouts_of_a_side_are_drawn_and_none_of_the_other(held_out):
 def test_the_fixed_layout_is_one_for_training():
     fixed = ROOMS.fixed_layout(4)
     assert fixed.shape == (4, 2) and (fixed == fixed[0]).all()
+    assert fixed[0].tolist() == [16 / 32, 10 / 32]
     assert fixed[0].tolist() in ROOMS.layout_grid().tolist()
 
 
@@ -392,6 +393,8 @@ def test_crosses_is_what_many_places_on_the_way_say():
     assert 0.2 < found.float().mean() < 0.6
     upright = torch.stack([layouts[:, 0], 1 - ROOMS.radius + 0 * layouts[:, 0]], dim=1)
     assert ROOMS.crosses(layouts, upright, layouts).all()
+    aside = layouts * torch.tensor([1.0, 0.0]) + torch.tensor([0.2, 0.1])
+    assert not ROOMS.crosses(aside, aside + torch.tensor([0.0, 0.8]), layouts).any()
     assert not ROOMS.crosses(layouts, layouts + torch.tensor([0.0, 0.07]), layouts).any()
 
 
