@@ -465,7 +465,8 @@ class Rooms:
 
     def _settle(self, positions: Tensor, layouts: Tensor) -> Tensor:
         """Take back what rounding put beyond the border or inside of the wall."""
-        x, y = positions.clamp(self.radius, 1 - self.radius).unbind(-1)
+        near = torch.full_like(positions, self.radius)
+        x, y = positions.clamp(near, 1 - near).unbind(-1)
         left, right, top, bottom = self._faces(layouts)
         door = y.clamp(top, bottom)
         inside = (x > left) & (x < right) & (y != door)
@@ -484,23 +485,20 @@ class Rooms:
         high = torch.stack([right, top, right, far], dim=-1).unflatten(-1, (2, 2))
         place, move = starts[..., None, :], moves[..., None, :]
         still = move == 0
-        pace = torch.where(still, 1, move)
         front, back = torch.where(move > 0, low, high), torch.where(move > 0, high, low)
         # Along each axis, the shares of the move at which the dot enters a box and leaves it.
         between = (place > low) & (place < high)
-        enter = torch.where(
-            still, torch.where(between, -math.inf, math.inf), (front - place) / pace
-        )
-        leave = torch.where(still, math.inf, (back - place) / pace)
+        always = torch.where(between, -math.inf, math.inf)
+        enter = torch.where(still, always, (front - place) / move)
+        leave = torch.where(still, math.inf, (back - place) / move)
         time, axis = enter.max(dim=-1)  # in the box on both axes, (..., 2)
         hit = (time >= 0) & (time < leave.amin(dim=-1))
         time = torch.where(hit, time, math.inf)
         face = front.gather(-1, axis[..., None]).squeeze(-1)
         # The border is one face per axis.
-        edge = torch.where(moves > 0, 1 - self.radius, self.radius).to(starts)
-        until = torch.where(
-            moves == 0, math.inf, (edge - starts) / torch.where(moves == 0, 1, moves)
-        )
+        near = torch.full_like(starts, self.radius)
+        edge = torch.where(moves > 0, 1 - near, near)
+        until = torch.where(moves == 0, math.inf, (edge - starts) / moves)
         time = torch.cat([time, until], dim=-1)
         axis = torch.cat([axis, torch.tensor([0, 1], device=axis.device).expand(until.shape)], -1)
         face = torch.cat([face, edge], dim=-1)
@@ -509,7 +507,7 @@ class Rooms:
         stopped = time < 1
         axis, face = axis.gather(-1, first), face.gather(-1, first)
         blocked = stopped & (axis == torch.tensor([0, 1], device=axis.device))
-        share = time.clamp(max=1)
+        share = time.clamp(0, 1)
         ends = torch.where(blocked, face, starts + share * moves)
         return ends, torch.where(blocked, 0, (1 - share) * moves)
 

@@ -67,11 +67,17 @@ def trial(rooms: Rooms, number: int = 20_000, steps: int = 5, dtype=torch.float6
 # ---- motion
 
 
-@pytest.mark.parametrize("max_step", [2.5 / 32, 0.4, 3.0])
-def test_no_step_leads_through_the_wall_and_none_stops_early(max_step):
-    rooms = Rooms(max_step=max_step)
+@pytest.mark.parametrize(
+    "rooms",
+    [
+        ROOMS,
+        Rooms(max_step=0.4, radius=0.03, thickness=0.07, door=0.21),
+        Rooms(max_step=3.0, radius=0.01, thickness=0.001),
+    ],
+)
+def test_no_step_leads_through_the_wall_and_none_stops_early(rooms):
     for before, actions, after, layouts in trial(rooms, number=7000):
-        moves = max_step * actions / actions.norm(dim=1, keepdim=True).clamp(min=1)
+        moves = rooms.max_step * actions / actions.norm(dim=1, keepdim=True).clamp(min=1)
         shares = torch.where(moves == 0, 1, (after - before) / moves)  # of the move, per axis
         assert (after[moves == 0] == before[moves == 0]).all()
         assert ((shares >= -1e-9) & (shares <= 1 + 1e-9)).all()
@@ -275,6 +281,10 @@ def test_places_are_drawn_evenly_from_all_that_are_free():
         return torch.bincount(place[:, 0] * 16 + place[:, 1], minlength=256) / len(points)
 
     assert (share(places) - share(cell)).abs().max() < 0.0012
+    left, right, _, _ = (edge[0] for edge in boxes(layouts, ROOMS))
+    for face in (left - ROOMS.radius, right + ROOMS.radius):
+        beside = [(points[:, 0] < face).float().mean() for points in (places, cell)]
+        assert abs(beside[0] - beside[1]) < 0.007
 
 
 def test_generators_repeat_and_differ_and_leave_the_global_numbers_alone():
