@@ -208,12 +208,8 @@ class Rooms:
             raise ValueError("actions must be finite, got some that are not")
         self._require_free("positions", positions, layouts)
         moves = self.max_step * actions / actions.norm(dim=-1, keepdim=True).clamp(min=1)
-        place, rest = self._settle(positions, layouts), moves
-        # After one contact, what is left runs along one axis, and the next contact stops it.
-        for _ in range(2):
-            place, rest = self._sweep(place, rest, layouts)
-            place = self._settle(place, layouts)
-        return place
+        ends = self._slide(self._settle(positions, layouts), moves, layouts)
+        return self._settle(ends, layouts)
 
     def is_free(self, positions: Tensor, layouts: Tensor) -> Tensor:
         """Whether the dot fits there: inside of the border, outside of the wall.
@@ -464,7 +460,7 @@ class Rooms:
             )
 
     def _settle(self, positions: Tensor, layouts: Tensor) -> Tensor:
-        """Take back what rounding put beyond the border or inside of the wall."""
+        """Back inside of the border, and out of the wall where rounding put it there."""
         near = torch.full_like(positions, self.radius)
         x, y = positions.clamp(near, 1 - near).unbind(-1)
         left, right, top, bottom = self._faces(layouts)
@@ -476,40 +472,31 @@ class Rooms:
         y = torch.where(inside & (nearest == 2), door, y)
         return torch.stack([x, y], dim=-1)
 
-    def _sweep(self, starts: Tensor, moves: Tensor, layouts: Tensor) -> tuple[Tensor, Tensor]:
-        """Go to the first contact; that place, and what is left of the move along what was hit."""
+    def _slide(self, starts: Tensor, moves: Tensor, layouts: Tensor) -> Tensor:
+        """Ends of moves that stop along one axis at the first face of the wall that they meet.
+
+        What is left then runs along that face, where nothing else is in the way. The border is left
+        to `_settle`: beyond it, the wall goes on as inside.
+        """
         left, right, top, bottom = self._faces(layouts)
         far = torch.full_like(left, math.inf)
         # The wall above the door and the wall below it, by their corners, (..., 2, 2) each.
         low = torch.stack([left, -far, left, bottom], dim=-1).unflatten(-1, (2, 2))
         high = torch.stack([right, top, right, far], dim=-1).unflatten(-1, (2, 2))
         place, move = starts[..., None, :], moves[..., None, :]
-        still = move == 0
         front, back = torch.where(move > 0, low, high), torch.where(move > 0, high, low)
         # Along each axis, the shares of the move at which the dot enters a box and leaves it.
-        between = (place > low) & (place < high)
+        still, between = move == 0, (place > low) & (place < high)
         always = torch.where(between, -math.inf, math.inf)
         enter = torch.where(still, always, (front - place) / move)
         leave = torch.where(still, math.inf, (back - place) / move)
         time, axis = enter.max(dim=-1)  # in the box on both axes, (..., 2)
         hit = (time >= 0) & (time < leave.amin(dim=-1))
-        time = torch.where(hit, time, math.inf)
-        face = front.gather(-1, axis[..., None]).squeeze(-1)
-        # The border is one face per axis.
-        near = torch.full_like(starts, self.radius)
-        edge = torch.where(moves > 0, 1 - near, near)
-        until = torch.where(moves == 0, math.inf, (edge - starts) / moves)
-        time = torch.cat([time, until], dim=-1)
-        axis = torch.cat([axis, torch.tensor([0, 1], device=axis.device).expand(until.shape)], -1)
-        face = torch.cat([face, edge], dim=-1)
-
-        time, first = time.min(dim=-1, keepdim=True)
-        stopped = time < 1
-        axis, face = axis.gather(-1, first), face.gather(-1, first)
-        blocked = stopped & (axis == torch.tensor([0, 1], device=axis.device))
-        share = time.clamp(0, 1)
-        ends = torch.where(blocked, face, starts + share * moves)
-        return ends, torch.where(blocked, 0, (1 - share) * moves)
+        time, box = torch.where(hit, time, math.inf).min(dim=-1)
+        axis = axis.gather(-1, box[..., None])
+        face = front.gather(-2, box[..., None, None].expand(*box.shape, 1, 2)).squeeze(-2)
+        blocked = (time < 1)[..., None] & (axis == torch.arange(2, device=axis.device))
+        return torch.where(blocked, face, starts + moves)
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
