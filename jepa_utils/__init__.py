@@ -13,6 +13,7 @@ PUBLIC = {
         "CaptionDataModule",
         "ImageDataModule",
         "SpanDataModule",
+        "TrajectoryDataModule",
         "neighbour_batches",
         "tensor_batches",
     ),

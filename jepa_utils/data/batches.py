@@ -1,4 +1,4 @@
-"""Batches for every training: images, captioned visual tokens, spans of text, tensors.
+"""Batches for every training: images, captioned tokens, spans of text, trajectories, tensors.
 
 What a data module draws depends on its seed and the epoch's number alone: a resumed run continues
 with the same batches, and several processes share those of one.
@@ -22,6 +22,7 @@ __all__ = [
     "CaptionDataModule",
     "ImageDataModule",
     "SpanDataModule",
+    "TrajectoryDataModule",
     "neighbour_batches",
     "tensor_batches",
 ]
@@ -435,6 +436,72 @@ class ImageDataModule(_Batches):
         for rows in self._orders(torch.randperm(len(self.images), generator=self._draw(epoch))):
             rows = _part(rows, rank, world_size)
             yield self.images[rows], self.labels[rows]
+
+
+class TrajectoryDataModule(_Batches):
+    """Stretches of trajectories, begun at random times of random trajectories, and drawn as needed.
+
+    Parameters
+    ----------
+    states : Tensor, shape (N, T+1, K)
+        Of a world, along N trajectories.
+    actions : Tensor, shape (N, T, A)
+        What was done between them.
+    show : callable
+        From states (B, length+1, K) to frames (B, length+1, ...), such as pictures: so a hundred
+        thousand of them need no room in memory.
+    length : int
+        Actions of a stretch, at most T.
+    batch_size : int
+        Stretches per batch B, over all processes.
+    steps : int
+        Batches that count as an epoch.
+    seed : int, default 0
+        Of what is drawn.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        states: Tensor,
+        actions: Tensor,
+        show: Callable[[Tensor], Tensor],
+        *,
+        length: int,
+        batch_size: int,
+        steps: int,
+        seed: int = 0,
+    ):
+        super().__init__()
+        fits = states.dim() == actions.dim() == 3 and actions.shape[1] > 0
+        if not fits or states.shape[:2] != (len(actions), actions.shape[1] + 1):
+            raise ValueError(
+                "states must be (N, T+1, K) and actions (N, T, A), got "
+                f"{tuple(states.shape)} and {tuple(actions.shape)}"
+            )
+        self.states, self.actions, self.show = states, actions, show
+        self.length = whole("length", length, 1, actions.shape[1], "T")
+        self.batch_size, self.steps = whole("batch_size", batch_size, 1), whole("steps", steps, 1)
+        self.seed = whole("seed", seed)
+
+    def batches(
+        self, epoch: int, *, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch: frames (B, length+1, ...) and actions (B, length, A); of several
+        processes, this one's rows."""
+        self._check_processes(rank, world_size)
+        draw, (number, total) = self._draw(epoch), self.actions.shape[:2]
+        for _ in range(self.steps):
+            rows = torch.randint(number, (self.batch_size, 1), generator=draw)
+            last = total - self.length + 1
+            times = torch.randint(last, (self.batch_size, 1), generator=draw)
+            rows, times = (_part(drawn, rank, world_size) for drawn in (rows, times))
+            times = times + torch.arange(self.length + 1)
+            yield self.show(self.states[rows, times]), self.actions[rows, times[:, :-1]]
 
 
 def tensor_batches(*tensors: Tensor, batch_size: int) -> DataLoader:
