@@ -380,14 +380,14 @@ def test_a_step_of_adam_is_as_long_as_the_learning_rate():
 # ---- the loop
 
 
-def counting(goals, **options):
-    """Episodes that go up by one a step, towards a number; what was observed, and what was left."""
+def counting(goals, moves=(1.0, 1.0, 1.0), **options):
+    """Episodes that go up, by one a step unless told, towards a number; what was observed, and what was left."""
     looks, lefts = [], []
 
     def plan(observation, left):
         looks.append(observation.flatten().tolist())
         lefts.append(left)
-        return torch.tensor([1.0, 1, 1]).expand(len(goals), 3)[..., None]
+        return torch.tensor(moves).expand(len(goals), 3)[..., None]
 
     goals = torch.tensor(goals)[:, None]
     found = run_episodes(
@@ -416,8 +416,8 @@ def test_plans_are_made_after_as_many_steps_as_told(execute, looks):
 
 
 def test_what_is_left_of_a_plan_is_handed_on():
-    for execute, rest in ((1, [1, 1, 0]), (2, [1, 0, 0]), (3, [0, 0, 0])):
-        lefts = counting([9.0, 9.0], budget=6, execute=execute)[2]
+    for execute, rest in ((1, [2, 3, 0]), (2, [3, 0, 0]), (3, [0, 0, 0])):
+        lefts = counting([99.0, 99.0], (1.0, 2.0, 3.0), budget=6, execute=execute)[2]
         assert lefts[0] is None
         assert all(left[..., 0].tolist() == [rest, rest] for left in lefts[1:])
 
