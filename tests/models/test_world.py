@@ -59,6 +59,15 @@ def test_encoder_equals_its_convolutions_by_hand():
     torch.testing.assert_close(encoder(images), expected)
 
 
+def test_a_small_dot_moves_the_first_embeddings():
+    """Embeddings that all but agree at the start are where regularisers hardly push."""
+    images = torch.zeros(64, 2, 32, 32)
+    images[:, 1, :, 16] = 1  # a wall, the same everywhere
+    for number, image in enumerate(images):
+        image[0, 2 + number // 8 * 4, 2 + number % 8 * 4] = 1
+    assert build(WorldEncoder)(images).std(dim=0).mean() > 0.002
+
+
 @pytest.mark.parametrize("size", [5, 32, 33, 47, 64, 65])
 def test_every_size_is_encoded_and_decoded_with_any_leading_axes(size):
     sizes = dict(channels=3, size=size, dimensions=D, width=2)
