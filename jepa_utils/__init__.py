@@ -120,9 +120,18 @@ PUBLIC = {
     "models.text": ("TextDecoder", "TextEncoder", "WindowEncoder"),
     "models.vision_language": ("CrossPredictor", "ImageHead", "QueryPredictor"),
     "models.vit": ("ViT", "patchify", "position_grid"),
+    "models.world": (
+        "ActionPredictor",
+        "InverseDynamics",
+        "WorldDecoder",
+        "WorldEncoder",
+        "rollout",
+    ),
     "evaluation.vjepa2": ("VJEPA2", "load_vjepa2"),
+    "objectives.dynamics": ("inverse_dynamics_loss", "next_embedding_loss", "smoothness_penalty"),
     "objectives.infonce": ("InfoNCE", "alignment", "info_nce", "uniformity"),
     "objectives.sigreg": ("SIGReg", "WeakSIGReg", "epps_pulley", "sigreg", "weak_sigreg"),
+    "objectives.vcreg": ("VCReg", "vcreg"),
     "objectives.vicreg": ("VICReg", "covariance_penalty", "variance_penalty", "vicreg"),
     "objectives.visreg": ("VISReg", "visreg"),
     "training.baselines": (
@@ -135,6 +144,7 @@ PUBLIC = {
     "training.fit": ("fit",),
     "training.optimizers": ("Schedule",),
     "training.jepa": ("JEPA", "MaskedJEPA", "TokenJEPA", "ViewJEPA", "train_pair"),
+    "training.world_models": ("PixelWorld", "WorldJEPA"),
 }
 
 _MODULE_OF = {name: module for module, names in PUBLIC.items() for name in names}

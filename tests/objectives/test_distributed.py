@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from processes import results_on_processes
 
-from jepa_utils.objectives import infonce, sigreg, vicreg, visreg
+from jepa_utils.objectives import infonce, sigreg, vcreg, vicreg, visreg
 
 DIMENSIONS = 6
 # Uneven, one row, and none: together they are two or more, which is all that is needed.
@@ -70,6 +70,8 @@ OBJECTIVES = {
     "weak_sigreg, sketched": lambda h, *_: sigreg.WeakSIGReg(sketch_dim=4)(h),
     "variance_penalty": lambda h, *_: vicreg.variance_penalty(h, target_std=2.0),
     "covariance_penalty": lambda h, *_: vicreg.covariance_penalty(h),
+    "vcreg": lambda h, *_: vcreg.vcreg(torch.stack([h, h**2]), covariance=2.0),
+    "VCReg": lambda h, *_: vcreg.VCReg()(h),
     "vicreg": lambda h, *_: vicreg.vicreg(*pair(h)),
     "visreg": lambda h, *_: visreg.visreg(h, num_slices=7),  # shares differ
     "visreg, two views": lambda h, *_: visreg.visreg(torch.stack([h, h**2]), shape=2.0),
@@ -99,6 +101,7 @@ SINGLE = {
     "weak_sigreg": sigreg.weak_sigreg,
     "variance_penalty": vicreg.variance_penalty,
     "covariance_penalty": vicreg.covariance_penalty,
+    "vcreg": vcreg.vcreg,
     "vicreg": lambda x: vicreg.vicreg(x, x),
     "visreg": visreg.visreg,
     "info_nce": lambda x: infonce.info_nce(x, x),
@@ -179,6 +182,11 @@ SPECIAL = {
         ValueError,
         ["target_std", "rank 1 of 2"],
     ),
+    "factor of vcreg": (
+        lambda rank: vcreg.vcreg(X, covariance=other(rank, 1.0, 2.0)),
+        ValueError,
+        ["covariance 1.0", "covariance 2.0"],
+    ),
     "factor": (
         lambda rank: visreg.visreg(X, shape=other(rank, 1.0, 2.0)),
         ValueError,
@@ -253,6 +261,7 @@ COLLECTIVES = {
     "weak_sigreg": 1 + 2,  # sums, products
     "variance_penalty": 1 + 2,
     "covariance_penalty": 1 + 2,
+    "vcreg": 1 + 2,
     "vicreg": 1 + 2 * 2 + 1,  # the squared error
     "visreg": 1 + 3,  # the directions' seed, samples of all, the shape
     "info_nce": 1 + 2 + 1,  # keys and queries of all, the value
@@ -263,7 +272,15 @@ COLLECTIVES = {
 
 # ---- the gradient of the squared gradient: the right one, or an error on every rank
 
-TWICE = ("weak_sigreg", "variance_penalty", "covariance_penalty", "vicreg", "visreg", "alignment")
+TWICE = (
+    "weak_sigreg",
+    "variance_penalty",
+    "covariance_penalty",
+    "vcreg",
+    "vicreg",
+    "visreg",
+    "alignment",
+)
 
 
 def second_gradient(name, x):
@@ -362,7 +379,9 @@ def test_a_second_gradient_is_right_or_an_error_on_every_rank(ranks):
 
 
 def test_what_follows_the_convention_says_so():
-    public = [getattr(m, name) for m in (infonce, sigreg, vicreg, visreg) for name in m.__all__]
+    public = [
+        getattr(m, name) for m in (infonce, sigreg, vcreg, vicreg, visreg) for name in m.__all__
+    ]
     silent = [x for x in public if not getattr(x, "distributed", False)]
     assert silent == [sigreg.epps_pulley]
     assert "process alone" in inspect.getdoc(sigreg.epps_pulley)

@@ -19,13 +19,16 @@ from jepa_utils.models.predictors import PatchPredictor
 from jepa_utils.models.text import TextDecoder, TextEncoder
 from jepa_utils.models.vision_language import CrossPredictor, ImageHead
 from jepa_utils.models.vit import ViT
+from jepa_utils.models.world import ActionPredictor, WorldDecoder, WorldEncoder
 from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.objectives.sigreg import SIGReg
+from jepa_utils.objectives.vcreg import VCReg
 from jepa_utils.training import jepa
 from jepa_utils.training.baselines import CaptionTraining, ClassTraining, HybridTraining, MaskedLM
 from jepa_utils.training.fit import fit
 from jepa_utils.training.jepa import JEPA, MaskedJEPA, TokenJEPA, ViewJEPA, train_pair
 from jepa_utils.training.optimizers import Schedule
+from jepa_utils.training.world_models import PixelWorld, WorldJEPA
 
 BATCH = 7  # four rows for the first process, three for the second
 HOW = dict(epochs=2, seed=0, progress=False)
@@ -135,6 +138,17 @@ def texts(devices, checkpoint=None, stop=False):
     return module, fit(module, spans(), **how)
 
 
+def world(devices, pixels=False, **options):
+    """Trajectories of four frames: of their rows the images' batches know nothing else."""
+    draw = torch.Generator().manual_seed(6)
+    frames, actions = (torch.rand(24, *x, generator=draw) for x in ((4, 1, 8, 8), (3, 2)))
+    sizes = dict(channels=1, size=8, dimensions=4, width=2)
+    parts = WorldEncoder(**sizes), ActionPredictor(4, hidden=8)
+    module = PixelWorld(*parts, WorldDecoder(**sizes)) if pixels else WorldJEPA(*parts, **options)
+    data = ImageDataModule(frames, actions, batch_size=BATCH, seed=3)
+    return module, fit(module, data, devices=devices, **HOW)
+
+
 TRAININGS = {
     "I-JEPA": masked,
     "I-JEPA, SIGReg": partial(masked, target="encoder", sigreg_weight=0.1, num_slices=8),
@@ -149,6 +163,11 @@ TRAININGS = {
     "masked words": masked_words,
     "hybrid": hybrid,
     "texts": texts,
+    "world": partial(world, regularizer=SIGReg(num_slices=8), weight=0.1, steps=2),
+    "world, moving average": partial(
+        world, regularizer=VCReg(), weight=0.1, target="ema", inverse=0.5, smoothness=0.1
+    ),
+    "world of pixels": partial(world, pixels=True),
 }
 
 
