@@ -49,6 +49,7 @@ PUBLIC = {
     "data.tokens": (
         "CLASS_TEMPLATES",
         "CaptionTokenizer",
+        "article_of_chunks",
         "class_captions",
         "load_tokenizer",
         "span_mask",
@@ -81,13 +82,7 @@ PUBLIC = {
     "experiments.cifar10": ("VisionRecipe", "pretrain_record"),
     "experiments.spirals": ("SpiralRecipe", "spiral_record"),
     "experiments.store": ("read_record",),
-    "experiments.texts": (
-        "TextRecipe",
-        "TextRow",
-        "article_of_chunks",
-        "text_record",
-        "text_training",
-    ),
+    "experiments.texts": ("TextRecipe", "TextRow", "text_record", "text_training"),
     "experiments.word_tables": ("WordRecipe", "word_record"),
     "figures.film": ("show_player",),
     "figures.passages": ("passage_data", "passage_still"),

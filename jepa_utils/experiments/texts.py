@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from jepa_utils.data.batches import SpanDataModule
 from jepa_utils.data.load import LoadedData
-from jepa_utils.data.tokens import span_mask, stream_chunks, stream_data, token_chunks
+from jepa_utils.data.tokens import (
+    article_of_chunks,
+    span_mask,
+    stream_chunks,
+    stream_data,
+    token_chunks,
+)
 from jepa_utils.evaluation.collapse import effective_rank
 from jepa_utils.evaluation.encode import embed
 from jepa_utils.evaluation.probes import linear_probe
@@ -49,7 +54,6 @@ __all__ = [
     "TEXT_RECIPES",
     "TextRecipe",
     "TextRow",
-    "article_of_chunks",
     "document_frequencies",
     "predictor_of",
     "text_record",
@@ -329,34 +333,6 @@ def _idf(documents: Tensor, vocabulary: int) -> Tensor:
     """Inverse document frequencies as scikit-learn's: logarithms, smoothed, and 1 added."""
     found = document_frequencies(documents, vocabulary)
     return torch.log((1 + len(documents)) / (1 + found)) + 1
-
-
-def article_of_chunks(lines: Sequence[str], tokenizer: Any, length: int) -> Tensor:
-    """Number of the article that the middle of each chunk lies in.
-
-    Parameters
-    ----------
-    lines : sequence of str
-        Of WikiText: a title stands alone between empty lines and has one sign of equality on
-        either side.
-    tokenizer, length
-        As for `token_chunks`.
-
-    Returns
-    -------
-    Tensor of int64, shape (P,)
-    """
-    title = re.compile(r"^ = [^=].* = \n$")
-    starts, tokens = [], 0
-    filled = [(i, line) for i, line in enumerate(lines) if line.strip()]
-    ids = tokenizer([line for _, line in filled], add_special_tokens=False)["input_ids"]
-    for (i, line), row in zip(filled, ids, strict=True):
-        alone = not "".join([*lines[max(i - 1, 0) : i], *lines[i + 1 : i + 2]]).strip()
-        if title.match(line) and alone:
-            starts.append(tokens)
-        tokens += len(row)
-    middles = torch.arange(tokens // length) * length + length // 2
-    return torch.bucketize(middles, torch.tensor(starts), right=True)
 
 
 def predictor_of(dimensions: int, *, linear: bool = False) -> nn.Module:

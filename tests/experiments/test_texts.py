@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import nn
 
 from jepa_utils.data.load import LoadedData, load_data
-from jepa_utils.data.tokens import STREAMS, load_tokenizer, token_chunks
+from jepa_utils.data.tokens import STREAMS, article_of_chunks, load_tokenizer, token_chunks
 from jepa_utils.experiments import texts
 from jepa_utils.experiments.run import run_experiments
 from jepa_utils.experiments.store import Outcome, RecordError, read_record
@@ -25,7 +25,6 @@ from jepa_utils.experiments.texts import (
     TEXT_PARTS,
     TextRecipe,
     TextRow,
-    article_of_chunks,
     document_frequencies,
     text_record,
     text_training,
@@ -386,49 +385,10 @@ class LoadedDataTokenizer:
 # ---- what is read
 
 
-def words_of(lines, add_special_tokens):
-    """A tokenizer: a token for each word or sign."""
-    assert not add_special_tokens
-    return {"input_ids": [[7] * len(line.split()) for line in lines]}
-
-
-ARTICLES = [
-    *("", " = First = \n", "", " a b c d e \n"),  # from token 0, 8 tokens
-    *("", " = = Section = = \n", "", " f g \n"),  # 7
-    *("", " = Second = \n", "", " h i j \n", " = x = y = \n"),  # from 15, 11: no title is within
-    *("", " = = = Part = = = \n"),  # 7
-    *("", " = k = \n", " = l = \n"),  # a table of two rows, 6
-    *("", " = Third one = \n", "", " m n o p q \n"),  # from 39, 9
-]
-
-
-@pytest.mark.parametrize(
-    "length, expected",
-    [
-        (1, [1] * 15 + [2] * 24 + [3] * 9),
-        (10, [1, 2, 2, 2]),  # middles 5, 15, 25, 35
-        (9, [1, 1, 2, 2, 3]),  # 4, 13, 22, 31, 40
-        (30, [2]),  # 15
-        (48, [2]),  # 24
-        (49, []),
-    ],
-)
-def test_a_chunk_is_of_the_article_that_its_middle_lies_in(length, expected):
-    found = article_of_chunks(ARTICLES, words_of, length)
-    assert found.tolist() == expected and found.dtype == torch.int64
-    # A text without empty lines before its first title, and one without a title.
-    assert article_of_chunks(ARTICLES[1:], words_of, length).tolist() == expected
-    assert set(article_of_chunks([" a b c \n"] * 20, words_of, 10).tolist()) == {0}
-
-
-def test_articles_are_those_of_the_chunks(loaded, world):
+def test_articles_and_halves_are_those_of_the_chunks(loaded, world):
     lines, tokenizer = loaded[0].data["test"]["text"], loaded[3]
     chunks = token_chunks(lines, tokenizer, length=32, progress=False)
-    found = article_of_chunks(lines, tokenizer, 32)
-    titles = sum(line.startswith(" = ") and not line.startswith(" = =") for line in lines)
-    assert len(found) == len(chunks) and found.max() == titles > 2
-    assert found.tolist() == sorted(found.tolist()) and found[0] == 1
-    assert torch.equal(world.articles["test"], found[:12])
+    assert torch.equal(world.articles["test"], article_of_chunks(lines, tokenizer, 32)[:12])
     assert torch.equal(torch.cat(world.sides["test"], dim=1), chunks[:12])
 
 
