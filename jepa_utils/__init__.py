@@ -67,6 +67,16 @@ PUBLIC = {
     ),
     "evaluation.caption_tests": ("hidden_token_recall", "photo_scores", "true_caption_preferred"),
     "evaluation.collapse": ("collapse_report", "effective_rank", "isotropy"),
+    "evaluation.counted_texts": (
+        "document_frequencies",
+        "inverse_document_frequencies",
+        "lsa_vectors",
+        "mean_of_tokens",
+        "ppmi_vectors",
+        "random_vectors",
+        "tfidf_accuracy",
+        "tfidf_vectors",
+    ),
     "evaluation.encode": (
         "cached_tokens",
         "embed",

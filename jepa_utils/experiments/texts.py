@@ -9,11 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -27,10 +23,18 @@ from jepa_utils.data.tokens import (
     token_chunks,
 )
 from jepa_utils.evaluation.collapse import effective_rank
+from jepa_utils.evaluation.counted_texts import (
+    Vectors,
+    inverse_document_frequencies,
+    lsa_vectors,
+    ppmi_vectors,
+    random_vectors,
+    tfidf_accuracy,
+    tfidf_vectors,
+)
 from jepa_utils.evaluation.encode import embed
 from jepa_utils.evaluation.probes import linear_probe
 from jepa_utils.evaluation.retrieval import label_precision, recall_at_k
-from jepa_utils.evaluation.word_vectors import ppmi_svd
 from jepa_utils.experiments.store import (
     Outcome,
     RecordError,
@@ -54,7 +58,6 @@ __all__ = [
     "TEXT_RECIPES",
     "TextRecipe",
     "TextRow",
-    "document_frequencies",
     "predictor_of",
     "text_record",
     "text_training",
@@ -309,32 +312,6 @@ class TextRecipe:
         return {"LeJEPA, bag": bag}
 
 
-def document_frequencies(chunks: Tensor, vocabulary: int) -> Tensor:
-    """In how many of the chunks each token occurs.
-
-    Parameters
-    ----------
-    chunks : Tensor of int64, shape (P, L)
-        Token ids.
-    vocabulary : int
-        Number of token ids V.
-
-    Returns
-    -------
-    Tensor of int64, shape (V,)
-    """
-    ids = chunks.sort(dim=1).values
-    first = torch.ones_like(ids, dtype=torch.bool)
-    first[:, 1:] = ids[:, 1:] != ids[:, :-1]
-    return torch.bincount(ids[first], minlength=vocabulary)
-
-
-def _idf(documents: Tensor, vocabulary: int) -> Tensor:
-    """Inverse document frequencies as scikit-learn's: logarithms, smoothed, and 1 added."""
-    found = document_frequencies(documents, vocabulary)
-    return torch.log((1 + len(documents)) / (1 + found)) + 1
-
-
 def predictor_of(dimensions: int, *, linear: bool = False) -> nn.Module:
     """The source's predictor, a line and a normalisation, or the line alone."""
     line = nn.Linear(dimensions, dimensions)
@@ -349,7 +326,7 @@ def _standardised(h: Tensor, num_slices: int) -> Tensor:
 def _encoder(row: TextRow, text: Tensor, vocabulary: int) -> TextEncoder:
     weights = None
     if row.weights != "equal":
-        weights = _idf(text.view(-1, text.shape[1] // 2), vocabulary)
+        weights = inverse_document_frequencies(text.view(-1, text.shape[1] // 2), vocabulary)
     return TextEncoder(
         vocabulary,
         dimensions=row.dimensions,
@@ -469,9 +446,6 @@ def _padded(texts: Iterable[str], tokenizer: Any, mask_id: int) -> tuple[Tensor,
     ids = pad_sequence(rows, batch_first=True, padding_value=mask_id)
     lengths = torch.tensor([len(row) for row in rows]).unsqueeze(1)
     return ids, torch.arange(ids.shape[1]) < lengths
-
-
-Vectors = Callable[[Tensor, Tensor], Tensor]  # ids and visible (P, L) to vectors (P, D)
 
 
 def _all(ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -858,66 +832,21 @@ def _trained(
 # Rivals that count
 
 
-class _Average(nn.Module):
-    """The mean of token vectors, weighted as those of an encoder are."""
-
-    def __init__(self, table: Tensor, weights: Tensor | None, *, sublinear: bool):
-        super().__init__()
-        self.table, self.weights, self.sublinear = table, weights, sublinear
-
-    def forward(self, ids: Tensor, visible: Tensor) -> Tensor:
-        share = visible.float()
-        if self.weights is not None:
-            share = share * self.weights[ids]
-        if self.sublinear:
-            same = (ids.unsqueeze(1) == ids.unsqueeze(2)) & visible.unsqueeze(1)
-            count = same.sum(dim=2).clamp(min=1)
-            share = share * (1 + count.log()) / count
-        total = torch.einsum("bl,bld->bd", share, self.table[ids])
-        return total / share.sum(dim=1, keepdim=True)
-
-
 def _counted(row: TextRow, text: Tensor, vocabulary: int, seed: int) -> Vectors:
-    half = text.shape[1] // 2
-    documents = text.view(-1, half)
-    if row.method == "untrained":
-        return _of(_encoder(row, text, vocabulary).eval())
+    documents = text.view(-1, text.shape[1] // 2)
+    how = dict(dimensions=row.dimensions, seed=seed)
     if row.method == "random":
-        table = torch.randn(
-            vocabulary, row.dimensions, generator=torch.Generator().manual_seed(seed)
-        )
-        weights = _idf(documents, vocabulary)
-        return _of(_Average(table, weights, sublinear=True))
+        return random_vectors(documents, vocabulary, **how)
     if row.method == "PPMI + SVD":
-        shape = dict(size=vocabulary, dimensions=row.dimensions, window=5)
-        table = torch.tensor(ppmi_svd(text.flatten().numpy(), **shape, seed=seed)).float()
-        table = nn.functional.normalize(table, dim=1)
-        return _of(_Average(table, None, sublinear=False))
-    counts = _tfidf(documents)
-    svd = TruncatedSVD(row.dimensions, random_state=seed).fit(counts.transform(documents.tolist()))
-    return lambda ids, visible: torch.tensor(
-        svd.transform(counts.transform(_lists(ids, visible)))
-    ).float()
-
-
-def _tfidf(documents: Tensor) -> TfidfVectorizer:
-    return TfidfVectorizer(analyzer=_as_it_is, sublinear_tf=True).fit(documents.tolist())
-
-
-def _as_it_is(ids: list[int]) -> list[int]:
-    return ids
-
-
-def _lists(ids: Tensor, visible: Tensor) -> list[list[int]]:
-    return [row[seen].tolist() for row, seen in zip(ids, visible, strict=True)]
+        return ppmi_vectors(documents, vocabulary, **how)
+    if row.method == "LSA":
+        return lsa_vectors(documents, **how)
+    return _of(_encoder(row, text, vocabulary).eval())
 
 
 def _tfidf_scores(world: _World, recipe: TextRecipe, seed: int, text: Tensor) -> dict[str, float]:
-    """TF-IDF has a number for each token: its vectors stay sparse, and are not standardised."""
-    counts = _tfidf(text.view(-1, text.shape[1] // 2))
-
-    def vectors(ids: Tensor, visible: Tensor) -> Tensor:
-        return torch.tensor(counts.transform(_lists(ids, visible)).toarray(), dtype=torch.float32)
+    """TF-IDF has a number for each token: its vectors are not standardised."""
+    vectors = tfidf_vectors(text.view(-1, text.shape[1] // 2))
 
     def same(h: Tensor) -> Tensor:
         return h
@@ -931,33 +860,14 @@ def _tfidf_scores(world: _World, recipe: TextRecipe, seed: int, text: Tensor) ->
         "captions": recall_at_k(*(vectors(*caption) for caption in world.captions), ks=(10,))[10],
     }
     # Reviews are the only text that a counting model needs here: the frequencies are theirs.
-    lists = {split: _lists(*world.reviews[split]) for split in ("train", "test")}
-    order = torch.randperm(len(lists["train"]), generator=torch.Generator().manual_seed(seed))
+    ids, visible = world.reviews["train"]
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed))
     for number in (*recipe.labels, len(order)):
-        rows = order[:number].tolist()
-        scores[_reviews(number, len(order))] = _line_on_counts(
-            [lists["train"][i] for i in rows],
-            world.labels["train"][order[:number]].numpy(),
-            lists["test"],
-            world.labels["test"].numpy(),
+        rows = order[:number]
+        scores[_reviews(number, len(order))] = tfidf_accuracy(
+            (ids[rows], visible[rows]),
+            world.labels["train"][rows],
+            world.reviews["test"],
+            world.labels["test"],
         )
     return scores
-
-
-def _line_on_counts(
-    texts: list[list[int]], labels: np.ndarray, test: list[list[int]], test_labels: np.ndarray
-) -> float:
-    """A logistic regression on TF-IDF, its penalty chosen on a fifth of the texts."""
-    cut = max(1, len(texts) // 5)
-    best, chosen = -1.0, 1.0
-    for strength in (0.3, 1.0, 3.0, 10.0):
-        weights = TfidfVectorizer(analyzer=_as_it_is, sublinear_tf=True)
-        line = LogisticRegression(C=strength, max_iter=1000)
-        line.fit(weights.fit_transform(texts[cut:]), labels[cut:])
-        score = line.score(weights.transform(texts[:cut]), labels[:cut])
-        if score > best:
-            best, chosen = score, strength
-    weights = TfidfVectorizer(analyzer=_as_it_is, sublinear_tf=True)
-    line = LogisticRegression(C=chosen, max_iter=1000)
-    line.fit(weights.fit_transform(texts), labels)
-    return float(line.score(weights.transform(test), test_labels))

@@ -12,11 +12,11 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from pyarrow import parquet
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import nn
 
 from jepa_utils.data.load import LoadedData, load_data
 from jepa_utils.data.tokens import STREAMS, article_of_chunks, load_tokenizer, token_chunks
+from jepa_utils.evaluation.counted_texts import lsa_vectors, ppmi_vectors, random_vectors
 from jepa_utils.experiments import texts
 from jepa_utils.experiments.run import run_experiments
 from jepa_utils.experiments.store import Outcome, RecordError, read_record
@@ -25,7 +25,6 @@ from jepa_utils.experiments.texts import (
     TEXT_PARTS,
     TextRecipe,
     TextRow,
-    document_frequencies,
     text_record,
     text_training,
 )
@@ -392,23 +391,6 @@ def test_articles_and_halves_are_those_of_the_chunks(loaded, world):
     assert torch.equal(torch.cat(world.sides["test"], dim=1), chunks[:12])
 
 
-DOCUMENTS = torch.tensor([[1, 1, 2], [2, 0, 2], [3, 1, 0]])
-
-
-def test_documents_are_counted_once_for_each_token():
-    found = document_frequencies(DOCUMENTS, 6)
-    assert found.tolist() == [2, 2, 2, 1, 0, 0] and found.dtype == torch.int64
-    assert document_frequencies(DOCUMENTS[:, :1], 4).tolist() == [0, 1, 1, 1]
-    assert DOCUMENTS.tolist() == [[1, 1, 2], [2, 0, 2], [3, 1, 0]]
-
-
-def test_inverse_document_frequencies_are_scikit_learns():
-    counts = TfidfVectorizer(analyzer=lambda ids: ids).fit(DOCUMENTS.tolist())
-    found = texts._idf(DOCUMENTS, 6)
-    assert found[:4].tolist() == pytest.approx(counts.idf_.tolist())
-    assert found[4:].tolist() == pytest.approx([math.log(4) + 1] * 2)  # in none of three
-
-
 def test_a_row_reads_its_text(world):
     number = len(world.train)
     assert number > 2 * RECIPE.some
@@ -558,55 +540,33 @@ def test_nats_are_the_frequencies_where_nothing_is_read(world):
     assert module.training
 
 
-def counted(method, world, **change):
-    row = TextRow(method, dimensions=8, **change)
-    return texts._counted(row, world.train[:40], world.vocabulary, 0)
-
-
 @pytest.mark.parametrize("method", ["LSA", "random", "PPMI + SVD", "untrained"])
-def test_padding_does_not_count(world, method):
-    vectors, ids = counted(method, world), world.train[40:44, :30]
+def test_rivals_count_as_their_rows_say(world, method):
+    text, row = world.train[:40], TextRow(method, dimensions=8, norm_first=True)
+    ids, visible = world.sides["test"][0], torch.rand(12, 16) < 0.9
+    documents, how = text.view(-1, 16), dict(dimensions=8, seed=3)
+    torch.manual_seed(5)
+    expected = {
+        "LSA": lambda: lsa_vectors(documents, **how),
+        "random": lambda: random_vectors(documents, world.vocabulary, **how),
+        "PPMI + SVD": lambda: ppmi_vectors(documents, world.vocabulary, **how),
+        "untrained": lambda: TextEncoder(
+            world.vocabulary, dimensions=8, norm_first=True, dropout=0.0
+        ),
+    }[method]()
+    torch.manual_seed(5)
+    vectors = texts._counted(row, text, world.vocabulary, 3)
+    torch.testing.assert_close(vectors(ids, visible), expected(ids, visible))
+
+
+def test_an_untrained_encoder_does_not_read_padding(world):
+    row = TextRow("untrained", dimensions=8)
+    vectors, ids = texts._counted(row, world.train[:40], world.vocabulary, 0), world.train[40:44]
     alone = vectors(*texts._all(ids))
     assert len(alone) == 4 and alone.std(dim=0).min() > 0
     padded = torch.cat([ids, torch.full((4, 9), world.mask_id)], dim=1)
-    visible = torch.arange(39).expand(4, 39) < 30
+    visible = torch.arange(41).expand(4, 41) < 32
     torch.testing.assert_close(vectors(padded, visible), alone, rtol=1e-4, atol=1e-5)
-
-
-def test_counted_vectors_are_means_weighted_by_tokens_and_by_logarithms_of_counts():
-    table = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
-    a, b, c = table[1], table[2], table[4]
-    weights = torch.tensor([9.0, 0.5, 2.0, 9.0, 3.0, 9.0])
-    ids = torch.tensor([[1, 2, 1, 4, 1, 2], [4, 1, 4, 2, 0, 0]])
-    visible = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]]).bool()  # one 2 is hidden
-    three, two = 1 + math.log(3), 1 + math.log(2)
-    cases = {
-        (None, False): [(3 * a + b + c) / 5, (2 * c + a) / 3],
-        (weights, False): [(1.5 * a + 2 * b + 3 * c) / 6.5, (6 * c + 0.5 * a) / 6.5],
-        (None, True): [(three * a + b + c) / (three + 2), (two * c + a) / (two + 1)],
-        (weights, True): [
-            (0.5 * three * a + 2 * b + 3 * c) / (0.5 * three + 5),
-            (3 * two * c + 0.5 * a) / (3 * two + 0.5),
-        ],
-    }
-    for (given, sublinear), by_hand in cases.items():
-        mean = texts._Average(table, given, sublinear=sublinear)
-        torch.testing.assert_close(mean(ids, visible), torch.stack(by_hand))
-        if sublinear:  # each as often as the others, then all of them twice as often
-            even = torch.tensor([[1, 2, 4]])
-            twice = mean(*texts._all(even.repeat(1, 2)))
-            torch.testing.assert_close(twice, mean(*texts._all(even)))
-        else:
-            twice = mean(ids.repeat(1, 2), visible.repeat(1, 2))
-            torch.testing.assert_close(twice, mean(ids, visible))
-
-
-def test_a_random_table_is_another_one_for_each_seed(world):
-    row, text = TextRow("random", dimensions=8), world.train[:40]
-    first, same, other = (
-        texts._counted(row, text, world.vocabulary, seed)(*texts._all(text)) for seed in (0, 0, 1)
-    )
-    assert torch.equal(first, same) and not torch.allclose(first, other, atol=1e-2)
 
 
 def test_a_training_that_was_killed_goes_on_to_the_same_end(world, tmp_path, monkeypatch):
