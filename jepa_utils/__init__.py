@@ -92,7 +92,7 @@ PUBLIC = {
     "experiments.cifar10": ("VisionRecipe", "pretrain_record"),
     "experiments.spirals": ("SpiralRecipe", "spiral_record"),
     "experiments.store": ("read_record",),
-    "experiments.texts": ("TextRecipe", "TextRow", "text_record", "text_training"),
+    "experiments.texts": ("TextRecipe", "TextRow", "text_batches", "text_record", "text_training"),
     "experiments.word_tables": ("WordRecipe", "word_record"),
     "figures.film": ("show_player",),
     "figures.passages": ("passage_data", "passage_still"),

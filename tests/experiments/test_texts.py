@@ -14,17 +14,20 @@ from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 from torch import nn
 
+from jepa_utils.data.batches import SpanDataModule
 from jepa_utils.data.load import LoadedData, load_data
 from jepa_utils.data.tokens import STREAMS, article_of_chunks, load_tokenizer, token_chunks
 from jepa_utils.evaluation.counted_texts import lsa_vectors, ppmi_vectors, random_vectors
-from jepa_utils.experiments import texts
+from jepa_utils.experiments import text_measures, texts
 from jepa_utils.experiments.run import run_experiments
 from jepa_utils.experiments.store import Outcome, RecordError, read_record
+from jepa_utils.experiments.text_measures import TextData
 from jepa_utils.experiments.texts import (
     LADDER,
     TEXT_PARTS,
     TextRecipe,
     TextRow,
+    text_batches,
     text_record,
     text_training,
 )
@@ -51,8 +54,10 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jepa_utils.training.fit.THREADS", 1)
         patch.setattr("jepa_utils.experiments.store._commit", lambda: "of a test")  # two processes
-        probe = texts.linear_probe  # one strength to choose among
-        patch.setattr(texts, "linear_probe", lambda *a, strengths: probe(*a, strengths=(1.0,)))
+        probe = text_measures.linear_probe  # one strength to choose among
+        patch.setattr(
+            text_measures, "linear_probe", lambda *a, strengths: probe(*a, strengths=(1.0,))
+        )
         yield
 
 
@@ -74,8 +79,8 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def world(loaded):
-    return texts._read(RECIPE, *loaded)
+def data(loaded):
+    return TextData.read(*loaded, length=RECIPE.length, gallery=RECIPE.gallery)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +157,7 @@ def test_scores_have_names_and_are_shares(record):
         assert all(round(score, 4) == score for score in scores.values())
 
 
-def test_a_training_says_what_it_took(record, world):
+def test_a_training_says_what_it_took(record, data):
     for part in PARTS[1:]:
         for name, run in runs_of(record, part).items():
             row, curves = TextRow(**run["row settings"]), run["curves"]
@@ -162,7 +167,7 @@ def test_a_training_says_what_it_took(record, world):
             assert run["steps"] % epochs == 0 and batch <= row.batch_size, name
             per_epoch = run["samples"] * length // epochs
             assert epochs == max(1, round(row.tokens / per_epoch)), name
-            text = world.text(RECIPE, row)
+            text = texts._text(RECIPE, row, data)
             assert run["passes"] == round(run["samples"] * length / text.numel(), 2)
             steps, every = curves["step"], math.ceil(epochs / RECIPE.looks)
             per_look = every * run["steps"] // epochs
@@ -207,13 +212,13 @@ def pretended(monkeypatch):
     """Runs whose scores are told, by row; at first all are 0."""
     scores = {}
 
-    def run(recipe, row, world, how, seed, states):
+    def run(recipe, row, data, how, seed, states):
         found = scores.get((row.method, row.weight, row.temperature, row.decay, row.learning_rate))
         entry = {"scores": {"validation": 0.0, "recall@10": 0.0} | (found or {}), "seconds": 0.0}
         return Outcome(entry | {"row settings": asdict(row)})
 
     monkeypatch.setattr(texts, "_run", run)
-    monkeypatch.setattr(texts, "_read", lambda *_: None)
+    monkeypatch.setattr(TextData, "read", lambda *_, **__: None)
     return scores
 
 
@@ -384,15 +389,15 @@ class LoadedDataTokenizer:
 # ---- what is read
 
 
-def test_articles_and_halves_are_those_of_the_chunks(loaded, world):
+def test_articles_and_halves_are_those_of_the_chunks(loaded, data):
     lines, tokenizer = loaded[0].data["test"]["text"], loaded[3]
     chunks = token_chunks(lines, tokenizer, length=32, progress=False)
-    assert torch.equal(world.articles["test"], article_of_chunks(lines, tokenizer, 32)[:12])
-    assert torch.equal(torch.cat(world.sides["test"], dim=1), chunks[:12])
+    assert torch.equal(data.articles["test"], article_of_chunks(lines, tokenizer, 32)[:12])
+    assert torch.equal(torch.cat(data.sides["test"], dim=1), chunks[:12])
 
 
-def test_a_row_reads_its_text(world):
-    number = len(world.train)
+def test_a_row_reads_its_text(data):
+    number = len(data.train)
     assert number > 2 * RECIPE.some
     for row, rows in (
         (TextRow(), number),
@@ -400,12 +405,79 @@ def test_a_row_reads_its_text(world):
         (TextRow(share=0.5), round(number / 2)),
         (TextRow(share=1e-9), 2),  # one batch of one, and one to shift
     ):
-        assert torch.equal(world.text(RECIPE, row), world.train[:rows])
-    reviews = world.text(RECIPE, TextRow(text="reviews", span=12))
-    ids, visible = world.reviews["train"]
+        assert torch.equal(texts._text(RECIPE, row, data), data.train[:rows])
+    reviews = texts._text(RECIPE, TextRow(text="reviews", span=12), data)
+    ids, visible = data.reviews["train"]
     long = visible.sum(dim=1) >= 24
     assert 0 < long.sum() < len(ids) and torch.equal(reviews, ids[long, :24])
-    assert not (reviews == world.mask_id).any()
+    assert not (reviews == data.mask_id).any()
+
+
+# ---- batches
+
+CHUNKS = torch.arange(10 * 16).view(10, 16)  # every token tells its place
+
+
+def drawn(data, epoch=0):
+    return [(ids, target) for (ids, _), (_, target) in data.batches(epoch)]
+
+
+@pytest.mark.parametrize("change", [{}, dict(cut="batch", either_side=True)])
+def test_chunks_are_cut_as_the_row_says(change):
+    row = TextRow(batch_size=4, **change)
+    plain = SpanDataModule(CHUNKS, batch_size=4, min_length=3, shift=True, seed=5, **change)
+    for epoch in (0, 1):
+        found = drawn(text_batches(row, CHUNKS, min_length=3, seed=5), epoch)
+        for pair, expected in zip(found, drawn(plain, epoch), strict=True):
+            assert all(map(torch.equal, pair, expected))
+    assert text_batches(row, CHUNKS, min_length=3).seed == 0
+    assert text_batches(TextRow(batch_size=1), CHUNKS.repeat(1, 4)).min_length == 32
+
+
+def test_spans_are_neighbours_wherever_chunks_end():
+    row = TextRow(batch_size=8, span=5, either_side=True)
+    data = text_batches(row, CHUNKS)
+    assert data.chunks.flatten().tolist() == [*range(160)] and data.chunks.shape == (16, 10)
+    assert data.steps == 1  # a chunk is left to shift
+    sides, starts = set(), set()
+    for epoch in range(4):
+        ((ids, target),) = drawn(data, epoch)
+        assert (ids.diff(dim=1) == 1).all() and ids.shape == (8, 10)
+        assert (target.sum(dim=1) == 5).all() and target[0].unique_consecutive().tolist() in (
+            [False, True],
+            [True, False],
+        )
+        sides.add(bool(target[0, 0]))
+        starts.add(int(ids[0, 0]) % 10)
+    assert sides == {True, False} and len(starts) > 1
+    assert text_batches(replace(row, span=7), CHUNKS).chunks.shape == (11, 14)  # the rest is left
+
+
+def test_a_batch_is_no_larger_than_the_text():
+    data = text_batches(TextRow(batch_size=64), CHUNKS, min_length=2)
+    assert (data.batch_size, data.steps) == (9, 1)
+    with pytest.raises(ValueError, match="passages must fill two chunks of 160 tokens, got 1"):
+        text_batches(TextRow(span=80), CHUNKS)
+    with pytest.raises(ValueError, match="min_length must be between 1 and half a chunk, 8, got 9"):
+        text_batches(TextRow(), CHUNKS, min_length=9)
+
+
+def test_reviews_are_not_shifted_into_each_other():
+    data = text_batches(TextRow(text="reviews", span=8, batch_size=4), CHUNKS)
+    assert not data.shift and data.steps == 2
+    assert {
+        int(i) % 16 for epoch in range(3) for ids, _ in drawn(data, epoch) for i in ids[:, 0]
+    } == {0}
+
+
+def test_a_stream_is_read_in_its_order():
+    row = TextRow(text="stream", span=8, batch_size=3)
+    data = text_batches(row, lambda rank, size: iter(CHUNKS), chunks_per_epoch=6)
+    assert data.steps == 2 and data.min_length == 8
+    found = torch.cat([ids for ids, _ in drawn(data)])
+    assert torch.equal(found, CHUNKS[:6])
+    with pytest.raises(ValueError, match="chunks_per_epoch must be given for a stream"):
+        text_batches(row, lambda rank, size: iter(CHUNKS))
 
 
 # ---- trainings
@@ -523,56 +595,39 @@ def test_rows_name_every_method():
 # ---- what is measured
 
 
-def test_nats_are_the_frequencies_where_nothing_is_read(world):
-    text = world.train
-    encoder = TextEncoder(world.vocabulary, dimensions=8, layers=1, dropout=0.5)
-    encoder.tokens.weight.data.zero_()
-    ids, counts = text.unique(return_counts=True)
-    module = MaskedLM(
-        encoder, mask_id=world.mask_id, candidates=ids, frequencies=counts, share=1 - 1e-6
-    )
-    found = texts._test_nats(world, module.train(), text)
-    often, known = dict(zip(ids.tolist(), counts.tolist())), world.sides["test"][0].flatten()
-    surprise = [-math.log(often[i] / text.numel()) for i in known.tolist() if i in often]
-    assert len(surprise) < len(known)  # some tokens are of the test alone
-    assert found["unigram nats"] == pytest.approx(sum(surprise) / len(surprise), rel=1e-5)
-    assert found["nats"] == pytest.approx(found["unigram nats"], rel=1e-4)  # all are hidden
-    assert module.training
-
-
 @pytest.mark.parametrize("method", ["LSA", "random", "PPMI + SVD", "untrained"])
-def test_rivals_count_as_their_rows_say(world, method):
-    text, row = world.train[:40], TextRow(method, dimensions=8, norm_first=True)
-    ids, visible = world.sides["test"][0], torch.rand(12, 16) < 0.9
+def test_rivals_count_as_their_rows_say(data, method):
+    text, row = data.train[:40], TextRow(method, dimensions=8, norm_first=True)
+    ids, visible = data.sides["test"][0], torch.rand(12, 16) < 0.9
     documents, how = text.view(-1, 16), dict(dimensions=8, seed=3)
     torch.manual_seed(5)
     expected = {
         "LSA": lambda: lsa_vectors(documents, **how),
-        "random": lambda: random_vectors(documents, world.vocabulary, **how),
-        "PPMI + SVD": lambda: ppmi_vectors(documents, world.vocabulary, **how),
+        "random": lambda: random_vectors(documents, data.vocabulary, **how),
+        "PPMI + SVD": lambda: ppmi_vectors(documents, data.vocabulary, **how),
         "untrained": lambda: TextEncoder(
-            world.vocabulary, dimensions=8, norm_first=True, dropout=0.0
+            data.vocabulary, dimensions=8, norm_first=True, dropout=0.0
         ),
     }[method]()
     torch.manual_seed(5)
-    vectors = texts._counted(row, text, world.vocabulary, 3)
+    vectors = texts._counted(row, text, data.vocabulary, 3)
     torch.testing.assert_close(vectors(ids, visible), expected(ids, visible))
 
 
-def test_an_untrained_encoder_does_not_read_padding(world):
+def test_an_untrained_encoder_does_not_read_padding(data):
     row = TextRow("untrained", dimensions=8)
-    vectors, ids = texts._counted(row, world.train[:40], world.vocabulary, 0), world.train[40:44]
-    alone = vectors(*texts._all(ids))
+    vectors, ids = texts._counted(row, data.train[:40], data.vocabulary, 0), data.train[40:44]
+    alone = vectors(ids, torch.ones_like(ids, dtype=torch.bool))
     assert len(alone) == 4 and alone.std(dim=0).min() > 0
-    padded = torch.cat([ids, torch.full((4, 9), world.mask_id)], dim=1)
+    padded = torch.cat([ids, torch.full((4, 9), data.mask_id)], dim=1)
     visible = torch.arange(41).expand(4, 41) < 32
     torch.testing.assert_close(vectors(padded, visible), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_a_training_that_was_killed_goes_on_to_the_same_end(world, tmp_path, monkeypatch):
+def test_a_training_that_was_killed_goes_on_to_the_same_end(data, tmp_path, monkeypatch):
     row = RECIPE.rows("search", {})["LeJEPA, 0.1"]
     row, recipe = replace(row, dimensions=16, tokens=20_000), replace(RECIPE, looks=4)
-    real, looks = texts._look, []
+    real, looks = texts.look, []
 
     def until_killed(*args):
         looks.append(1)
@@ -581,20 +636,20 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(world, tmp_path, mon
         return real(*args)
 
     def run(name):
-        return texts._run(recipe, row, world, HOW, 0, [tmp_path / name]).entry
+        return texts._run(recipe, row, data, HOW, 0, [tmp_path / name]).entry
 
-    monkeypatch.setattr(texts, "_look", until_killed)
+    monkeypatch.setattr(texts, "look", until_killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run("killed.ckpt")
     assert (tmp_path / "killed.ckpt").exists()
-    monkeypatch.setattr(texts, "_look", real)
+    monkeypatch.setattr(texts, "look", real)
     resumed, whole = run("killed.ckpt"), run("whole.ckpt")
     steps = whole["curves"]["step"]
     assert len(whole["curves"]["losses"]["loss"]) > len(steps) > 3
     assert resumed | {"seconds": 0} == whole | {"seconds": 0}
 
 
-def test_a_stream_is_what_a_training_reads(world, tmp_path, monkeypatch):
+def test_a_stream_is_what_a_training_reads(data, tmp_path, monkeypatch):
     lines, place = ["the river was wide and", "it ran to the sea"] * 500, STREAMS["fineweb-edu"]
     shard = tmp_path / "mirror" / place.name / place.files["train"][0]
     shard.parent.mkdir(parents=True)
@@ -611,10 +666,10 @@ def test_a_stream_is_what_a_training_reads(world, tmp_path, monkeypatch):
     monkeypatch.setattr(texts, "text_training", kept)
     (row,) = RECIPE.rows("stream", {"LeJEPA": texts.BAG}).values()
     row = replace(row, dimensions=8, span=8, batch_size=8, tokens=4_000)
-    run = texts._run(RECIPE, row, world, HOW, 0, [tmp_path / "run.ckpt"]).entry
+    run = texts._run(RECIPE, row, data, HOW, 0, [tmp_path / "run.ckpt"]).entry
     module, before = made
     changed = (module.context_encoder.tokens.weight != before).any(dim=1).nonzero().flatten()
-    read = {i for ids in world.tokenizer(lines[:2])["input_ids"] for i in ids}
+    read = {i for ids in data.tokenizer(lines[:2])["input_ids"] for i in ids}
     assert set(changed.tolist()) == read and len(read) < len(before) / 10
     assert run["samples"] == 8 * run["steps"] and "passes" not in run
     assert run["samples"] * 16 == pytest.approx(row.tokens, rel=0.1)
