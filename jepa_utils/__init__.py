@@ -30,6 +30,9 @@ PUBLIC = {
     ),
     "data.load": ("load_data",),
     "data.masking": ("PatchMasks", "coverage", "multiblock_masks", "random_masks"),
+    "data.pendulum": ("Pendulum",),
+    "data.rooms": ("Rooms", "Walks"),
+    "data.rooms_env": ("RoomsEnv",),
     "data.samples": (
         "sample_articles",
         "sample_images",

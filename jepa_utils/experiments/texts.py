@@ -62,7 +62,8 @@ __all__ = [
 
 TEXT_RECIPES = ("tiny", "page")  # constructors of TextRecipe
 
-AFTER_SEARCH = ("full", "scale", "scaling", "stream")  # these take the settings that won it
+# These take the settings that won the search.
+AFTER_SEARCH = ("full", "scale", "scaling", "depth", "stream")
 TEXT_PARTS = ("counts", "five", "ladder", "search", *AFTER_SEARCH)
 
 TRAINED = ("LeJEPA", "InfoNCE", "EMA", "masked", "hybrid")
@@ -157,11 +158,12 @@ class TextRecipe:
     search_tokens: int = 10_000_000
     full_tokens: int = 36_000_000  # about 15 passes
     transformer_tokens: int = 3_000_000  # the masked model's steps are ten times as dear
-    longer: int = 3  # times as many, to see whether an order of methods is one of budgets
+    longer: tuple[int, ...] = (3, 12)  # times as many: is an order of methods one of budgets?
     wide_tokens: int = 10_000_000
     scaling_tokens: int = 15_000_000
     shares: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 1.0)
     widths: tuple[int, ...] = (16, 32, 64, 128)
+    depths: tuple[int, ...] = (0, 1, 4)  # beside 2, which has its row already
     wide: int = 512  # dimensions of the wide encoders
     labels: tuple[int, ...] = (50, 500)  # labelled reviews, beside all
     looks: int = 4  # measurements during a training
@@ -172,7 +174,15 @@ class TextRecipe:
     def tiny(cls) -> TextRecipe:
         """For tests: built-in sample, seconds."""
         sizes = dict(length=128, min_length=8, gallery=60, num_slices=32, some=60)
-        few = dict(shares=(0.5, 1.0), widths=(64,), labels=(50,), looks=2, wide=128)
+        few = dict(
+            shares=(0.5, 1.0),
+            widths=(64,),
+            depths=(1,),
+            longer=(2,),
+            labels=(50,),
+            looks=2,
+            wide=128,
+        )
         budget = dict.fromkeys(
             ("five", "ladder", "search", "full", "transformer", "wide", "scaling"), 20_000
         )
@@ -194,6 +204,7 @@ class TextRecipe:
             "full": partial(self._full, won),
             "scale": partial(self._scale, won),
             "scaling": partial(self._scaling, won),
+            "depth": partial(self._depth, won),
             "stream": partial(self._stream, won),
         }[part]()
 
@@ -277,16 +288,20 @@ class TextRecipe:
         reviews = replace(won["LeJEPA"], text="reviews", span=12, tokens=self.search_tokens // 4)
         hybrid = replace(masked, method="hybrid", weight=won["LeJEPA"].weight, linear=True)
         transformers = {"LeJEPA": transformer, "masked": masked, "hybrid": hybrid}
-        longer = self.longer * self.transformer_tokens
         return {
             **bags,
             **{f"{method}, transformer": row for method, row in transformers.items()},
             "LeJEPA, bag, wide": wide,
             "LeJEPA, bag, reviews": reviews,
             **{
-                f"{method}, transformer, longer": replace(row, tokens=longer)
+                f"{method}, transformer, {times} times": replace(row, tokens=times * row.tokens)
+                for times in self.longer
                 for method, row in transformers.items()
             },
+            # The rates that suit the masked model's layers need not suit the sum of both losses.
+            "hybrid, slow layers": replace(
+                hybrid, layer_rate=TRANSFORMER.layer_rate, tokens=self.longer[0] * hybrid.tokens
+            ),
         }
 
     def _scale(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
@@ -301,6 +316,11 @@ class TextRecipe:
             f"width {width}": replace(bag, dimensions=width) for width in self.widths if width != 64
         }
         return rows
+
+    def _depth(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
+        tokens = self.longer[0] * self.transformer_tokens
+        row = replace(TRANSFORMER, weight=won["LeJEPA"].weight, tokens=tokens)
+        return {f"layers {depth}": replace(row, layers=depth) for depth in self.depths}
 
     def _stream(self, won: Mapping[str, TextRow]) -> dict[str, TextRow]:
         """The same on text that does not fit into memory."""

@@ -300,6 +300,16 @@ def test_what_follows_the_search_changes_what_it_says_and_nothing_else(part, row
     assert [row.fixed_scale for row in found.values()].count(True) == (part == "scale")
 
 
+def test_depths_differ_in_their_layers_alone():
+    recipe, won = TextRecipe.page(), {method: TextRow(method) for method in texts.TRAINED}
+    rows = recipe.rows("depth", won)
+    assert [(name, row.layers) for name, row in rows.items()] == [
+        (f"layers {depth}", depth) for depth in (0, 1, 4)
+    ]
+    shallow = recipe.rows("full", won)["LeJEPA, transformer, 3 times"]
+    assert {replace(row, layers=2) for row in rows.values()} == {shallow}
+
+
 def test_five_trainings_differ_in_what_keeps_from_collapse_alone():
     rows = TextRecipe.page().rows("five", {})
     change = {"regularizer", "stop_gradient"}
