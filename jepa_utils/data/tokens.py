@@ -34,6 +34,7 @@ __all__ = [
     "CLASS_TEMPLATES",
     "CaptionTokenizer",
     "LoadedTokenizer",
+    "article_of_chunks",
     "class_captions",
     "load_tokenizer",
     "span_mask",
@@ -363,6 +364,45 @@ def token_chunks(
     if not chunks:
         raise ValueError(f"lines must fill at least one chunk of length = {length} tokens")
     return torch.stack(chunks)
+
+
+def article_of_chunks(
+    lines: Sequence[str], tokenizer: transformers.PreTrainedTokenizerBase, length: int
+) -> Tensor:
+    """Number of the article that the middle of each chunk lies in.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        Of WikiText: a title stands alone between empty lines and has one sign of equality on
+        either side.
+    tokenizer, length
+        As for `token_chunks`.
+
+    Returns
+    -------
+    Tensor of int64, shape (P,)
+
+    Raises
+    ------
+    ValueError
+        If `length` is below 1.
+    TypeError
+        If `lines` is a single string.
+    """
+    check_many("lines", lines)
+    length = whole("length", length, 1)
+    title = re.compile(r"^ = [^=].* = \n$")
+    starts, tokens = [], 0
+    filled = [(i, line) for i, line in enumerate(lines) if line.strip()]
+    ids = tokenizer([line for _, line in filled], add_special_tokens=False)["input_ids"]
+    for (i, line), row in zip(filled, ids, strict=True):
+        alone = not "".join([*lines[max(i - 1, 0) : i], *lines[i + 1 : i + 2]]).strip()
+        if title.match(line) and alone:
+            starts.append(tokens)
+        tokens += len(row)
+    middles = torch.arange(tokens // length) * length + length // 2
+    return torch.bucketize(middles, torch.tensor(starts), right=True)
 
 
 def span_mask(cuts: Tensor, length: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,22 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from jepa_utils.data.batches import SpanDataModule
 from jepa_utils.data.load import LoadedData
-from jepa_utils.data.tokens import span_mask, stream_chunks, stream_data, token_chunks
-from jepa_utils.evaluation.collapse import effective_rank
-from jepa_utils.evaluation.encode import embed
-from jepa_utils.evaluation.probes import linear_probe
-from jepa_utils.evaluation.retrieval import label_precision, recall_at_k
-from jepa_utils.evaluation.word_vectors import ppmi_svd
+from jepa_utils.data.tokens import stream_chunks, stream_data
+from jepa_utils.evaluation.counted_texts import (
+    Vectors,
+    inverse_document_frequencies,
+    lsa_vectors,
+    ppmi_vectors,
+    random_vectors,
+    tfidf_vectors,
+)
 from jepa_utils.experiments.store import (
     Outcome,
     RecordError,
@@ -34,8 +31,16 @@ from jepa_utils.experiments.store import (
     measured,
     read_record,
 )
+from jepa_utils.experiments.text_measures import (
+    TextData,
+    held_out_nats,
+    look,
+    share_of_the_cut,
+    text_scores,
+    tfidf_scores,
+    vectors_of,
+)
 from jepa_utils.models.ema import EMA
-from jepa_utils.models.modes import modes_kept
 from jepa_utils.models.text import TextEncoder
 from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.objectives.sigreg import SIGReg, sigreg
@@ -45,26 +50,25 @@ from jepa_utils.training.jepa import JEPA
 from jepa_utils.training.optimizers import Schedule
 
 __all__ = [
+    "AFTER_SEARCH",
     "TEXT_PARTS",
     "TEXT_RECIPES",
     "TextRecipe",
     "TextRow",
-    "article_of_chunks",
-    "document_frequencies",
-    "predictor_of",
+    "text_batches",
     "text_record",
     "text_training",
 ]
 
 TEXT_RECIPES = ("tiny", "page")  # constructors of TextRecipe
 
-TEXT_PARTS = ("counts", "five", "ladder", "search", "full", "scale", "scaling", "depth", "stream")
+# These take the settings that won the search.
+AFTER_SEARCH = ("full", "scale", "scaling", "depth", "stream")
+TEXT_PARTS = ("counts", "five", "ladder", "search", *AFTER_SEARCH)
 
 TRAINED = ("LeJEPA", "InfoNCE", "EMA", "masked", "hybrid")
 COUNTED = ("TF-IDF", "LSA", "random", "PPMI + SVD")
 METHODS = (*TRAINED, "untrained", *COUNTED)
-
-RECALLS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -324,66 +328,6 @@ class TextRecipe:
         return {"LeJEPA, bag": bag}
 
 
-def document_frequencies(chunks: Tensor, vocabulary: int) -> Tensor:
-    """In how many of the chunks each token occurs.
-
-    Parameters
-    ----------
-    chunks : Tensor of int64, shape (P, L)
-        Token ids.
-    vocabulary : int
-        Number of token ids V.
-
-    Returns
-    -------
-    Tensor of int64, shape (V,)
-    """
-    ids = chunks.sort(dim=1).values
-    first = torch.ones_like(ids, dtype=torch.bool)
-    first[:, 1:] = ids[:, 1:] != ids[:, :-1]
-    return torch.bincount(ids[first], minlength=vocabulary)
-
-
-def _idf(documents: Tensor, vocabulary: int) -> Tensor:
-    """Inverse document frequencies as scikit-learn's: logarithms, smoothed, and 1 added."""
-    found = document_frequencies(documents, vocabulary)
-    return torch.log((1 + len(documents)) / (1 + found)) + 1
-
-
-def article_of_chunks(lines: Sequence[str], tokenizer: Any, length: int) -> Tensor:
-    """Number of the article that the middle of each chunk lies in.
-
-    Parameters
-    ----------
-    lines : sequence of str
-        Of WikiText: a title stands alone between empty lines and has one sign of equality on
-        either side.
-    tokenizer, length
-        As for `token_chunks`.
-
-    Returns
-    -------
-    Tensor of int64, shape (P,)
-    """
-    title = re.compile(r"^ = [^=].* = \n$")
-    starts, tokens = [], 0
-    filled = [(i, line) for i, line in enumerate(lines) if line.strip()]
-    ids = tokenizer([line for _, line in filled], add_special_tokens=False)["input_ids"]
-    for (i, line), row in zip(filled, ids, strict=True):
-        alone = not "".join([*lines[max(i - 1, 0) : i], *lines[i + 1 : i + 2]]).strip()
-        if title.match(line) and alone:
-            starts.append(tokens)
-        tokens += len(row)
-    middles = torch.arange(tokens // length) * length + length // 2
-    return torch.bucketize(middles, torch.tensor(starts), right=True)
-
-
-def predictor_of(dimensions: int, *, linear: bool = False) -> nn.Module:
-    """The source's predictor, a line and a normalisation, or the line alone."""
-    line = nn.Linear(dimensions, dimensions)
-    return line if linear else nn.Sequential(line, nn.LayerNorm(dimensions))
-
-
 def _standardised(h: Tensor, num_slices: int) -> Tensor:
     """SIGReg of what is standardised first, as in the source's public notebook."""
     return sigreg((h - h.mean(dim=0)) / h.std(dim=0), num_slices=num_slices)
@@ -392,7 +336,7 @@ def _standardised(h: Tensor, num_slices: int) -> Tensor:
 def _encoder(row: TextRow, text: Tensor, vocabulary: int) -> TextEncoder:
     weights = None
     if row.weights != "equal":
-        weights = _idf(text.view(-1, text.shape[1] // 2), vocabulary)
+        weights = inverse_document_frequencies(text.view(-1, text.shape[1] // 2), vocabulary)
     return TextEncoder(
         vocabulary,
         dimensions=row.dimensions,
@@ -441,7 +385,9 @@ def text_training(
         encoder.norm.requires_grad_(False)
     schedule = Schedule(row.falling, row.warmup, row.weight_decay, row.layer_rate)
     how = dict(learning_rate=row.learning_rate, schedule=schedule)
-    predictor = predictor_of(row.dimensions, linear=row.linear)
+    predictor = nn.Linear(row.dimensions, row.dimensions)
+    if not row.linear:
+        predictor = nn.Sequential(predictor, nn.LayerNorm(row.dimensions))
     if row.method == "InfoNCE":
         objective = InfoNCE(temperature=row.temperature)
         return JEPA(encoder, predictor, objective=objective, **how)
@@ -472,193 +418,64 @@ def text_training(
     return HybridTraining(jepa, masked) if masked else jepa
 
 
-# What all rows are measured by
+def text_batches(
+    row: TextRow,
+    passages: Tensor | Callable[[int, int], Iterable[Tensor]],
+    *,
+    min_length: int = 32,
+    chunks_per_epoch: int | None = None,
+    seed: int = 0,
+) -> SpanDataModule:
+    """The batches that a row is trained on: contexts and targets, cut as the row says.
+
+    Parameters
+    ----------
+    row : TextRow
+        Its settings.
+    passages : Tensor of int64, shape (P, L), or callable
+        Running text, which goes on from row to row, or reviews, which do not; where the row has a
+        span, it is cut anew into chunks of two spans. Or a stream of chunks, as for
+        `SpanDataModule`; these are as long as the row needs.
+    min_length : int, default 32
+        Shortest part of a chunk that is cut at random, in tokens.
+    chunks_per_epoch, seed
+        As for `SpanDataModule`.
+
+    Returns
+    -------
+    SpanDataModule
+        Of batches of `row.batch_size`, or of all chunks but one where the text has no more. The
+        borders between chunks move from epoch to epoch, but for reviews and streams.
+
+    Raises
+    ------
+    ValueError
+        As `SpanDataModule`; also if the text does not fill two chunks.
+    """
+    batch_size, shift = row.batch_size, False
+    if isinstance(passages, Tensor):
+        length = 2 * row.span if row.span else passages.shape[-1]
+        passages = passages.flatten()
+        passages = passages[: len(passages) // length * length].view(-1, length)
+        if len(passages) < 2:
+            raise ValueError(
+                f"passages must fill two chunks of {length} tokens, got {len(passages)}"
+            )
+        batch_size = min(batch_size, len(passages) - 1)
+        shift = row.text != "reviews"  # a review ends where the next one begins
+    return SpanDataModule(
+        passages,
+        batch_size=batch_size,
+        min_length=min(min_length, row.span) if row.span else min_length,
+        cut="middle" if row.span else row.cut,
+        either_side=row.either_side,
+        shift=shift,
+        chunks_per_epoch=chunks_per_epoch,
+        seed=seed,
+    )
 
 
-@dataclass(frozen=True)
-class _World:
-    """Everything that is read."""
-
-    train: Tensor  # (P, L)
-    sides: dict[str, tuple[Tensor, Tensor]]  # of validation and test chunks, (G, L / 2) each
-    articles: dict[str, Tensor]  # (G,)
-    captions: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # ids and visible, twice
-    reviews: dict[str, tuple[Tensor, Tensor]]  # ids and visible
-    labels: dict[str, Tensor]
-    tokenizer: Any
-    mask_id: int
-
-    @property
-    def vocabulary(self) -> int:
-        return len(self.tokenizer)
-
-    def text(self, recipe: TextRecipe, row: TextRow) -> Tensor:
-        """The chunks that a row reads, or that stand for a stream's frequencies."""
-        if row.text == "reviews":
-            ids, visible = self.reviews["train"]
-            length = 2 * (row.span or 1)
-            return ids[visible.sum(dim=1) >= length, :length]
-        if row.text == "some":
-            return self.train[: recipe.some]
-        return self.train[: max(2, round(row.share * len(self.train)))]
-
-
-def _padded(texts: Iterable[str], tokenizer: Any, mask_id: int) -> tuple[Tensor, Tensor]:
-    """Texts as ids and visible, (P, L) both; one without tokens gets the one that means nothing."""
-    rows = [
-        torch.tensor(row or [mask_id])
-        for row in tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    ]
-    ids = pad_sequence(rows, batch_first=True, padding_value=mask_id)
-    lengths = torch.tensor([len(row) for row in rows]).unsqueeze(1)
-    return ids, torch.arange(ids.shape[1]) < lengths
-
-
-Vectors = Callable[[Tensor, Tensor], Tensor]  # ids and visible (P, L) to vectors (P, D)
-
-
-def _all(ids: Tensor) -> tuple[Tensor, Tensor]:
-    return ids, torch.ones_like(ids, dtype=torch.bool)
-
-
-def _of(encoder: nn.Module) -> Vectors:
-    return lambda ids, visible: embed(encoder, ids, visible, batch_size=200)
-
-
-@dataclass(frozen=True)
-class _Standard:
-    """The one rule for all dense vectors: standardised by those of a part of the training text."""
-
-    mean: Tensor
-    std: Tensor
-
-    @classmethod
-    def of(cls, vectors: Vectors, train: Tensor) -> _Standard:
-        h = vectors(*_all(train[:1000].view(-1, train.shape[1] // 2)))
-        return cls(h.mean(dim=0), h.std(dim=0).clamp(min=1e-12))
-
-    def __call__(self, h: Tensor) -> Tensor:
-        return (h - self.mean) / self.std
-
-
-def _found(world: _World, split: str, vectors: Vectors, rule: Callable[[Tensor], Tensor]):
-    """Recall of each chunk's second half by its first."""
-    first, second = (rule(vectors(*_all(side))) for side in world.sides[split])
-    return recall_at_k(first, second, ks=RECALLS), first, second
-
-
-def _held_out_loss(
-    world: _World, module: JEPA | MaskedLM | HybridTraining, halves: tuple[Tensor, Tensor]
-) -> dict[str, float]:
-    """The loss on validation passages, in a JEPA's units or in nats a hidden token."""
-    if isinstance(module, HybridTraining):
-        parts = (module.jepa, module.masked)
-        return {k: v for each in parts for k, v in _held_out_loss(world, each, halves).items()}
-    if isinstance(module, MaskedLM):
-        return _nats(module, world.sides["validation"][0][:200])
-    first, second = halves
-    if module.target_encoder is not module.context_encoder:
-        second = _of(module.target_encoder)(*_all(world.sides["validation"][1]))
-    with torch.no_grad():
-        return {"validation loss": float(module.objective(module.predictor(first), second))}
-
-
-def _nats(module: MaskedLM, ids: Tensor) -> dict[str, float]:
-    """Cross-entropy of hidden tokens that the training text has, in nats a token."""
-    known = torch.isin(ids, module.candidates)
-    draws = torch.rand(ids.shape, generator=torch.Generator().manual_seed(0))
-    hidden = (draws < module.share) & known
-    shown = ids.masked_fill(hidden, module.mask_id)
-    sums = 0.0
-    with torch.no_grad(), modes_kept(module):
-        module.eval()
-        table = module.encoder.tokens.weight[module.candidates]
-        for part, where, true in zip(shown.split(50), hidden.split(50), ids.split(50)):
-            h = module.encoder.encode_tokens(*_all(part))[where]
-            wanted = torch.searchsorted(module.candidates, true[where])
-            logits = nn.functional.linear(h, table, module.bias)
-            sums += float(nn.functional.cross_entropy(logits, wanted, reduction="sum"))
-    return {"nats": sums / int(hidden.sum())}
-
-
-def _test_nats(world: _World, module: MaskedLM, text: Tensor) -> dict[str, float]:
-    """The same on test passages, and what the tokens' frequencies alone are worth there."""
-    first = world.sides["test"][0]
-    known = first[torch.isin(first, module.candidates)]
-    counts = torch.bincount(text.flatten(), minlength=world.vocabulary)
-    unigram = -(counts[known] / counts.sum()).log().mean()
-    return _nats(module, first) | {"unigram nats": float(unigram)}
-
-
-def _look(
-    world: _World, vectors: Vectors, module: JEPA | MaskedLM | HybridTraining
-) -> dict[str, float]:
-    """What is measured during a training."""
-    rule = _Standard.of(vectors, world.train[:250])
-    halves = {
-        split: tuple(vectors(*_all(side)) for side in world.sides[split])
-        for split in ("validation", "test")
-    }
-    seen = {split: recall_at_k(*map(rule, pair), ks=(10,))[10] for split, pair in halves.items()}
-    seen["effective rank"] = float(effective_rank(halves["validation"][0]))
-    # At their own places in the chunk, by which an encoder could tell targets from contexts.
-    chunks = torch.cat(world.sides["validation"], dim=1)[:300]
-    earlier = (torch.arange(chunks.shape[1]) < chunks.shape[1] // 2).expand(chunks.shape)
-    for name, side in (("std", earlier), ("target std", ~earlier)):
-        seen[name] = float(vectors(chunks, side).std(dim=0).mean())
-    return seen | _held_out_loss(world, module, halves["validation"])
-
-
-def _share_of_the_cut(encoder: nn.Module, chunks: Tensor, least: int) -> float:
-    """Share of the variance of contexts that the place of the cut explains."""
-    order = torch.randperm(len(chunks), generator=torch.Generator().manual_seed(0))
-    chunks = chunks[order]  # neighbours share a topic
-    length = chunks.shape[1]
-    cuts = torch.linspace(least, length - least, len(chunks)).long()
-    h = embed(encoder, chunks, ~span_mask(cuts, length), batch_size=100)
-    gaps = h - h.mean(dim=0)
-    means = torch.cat([part.mean(dim=0).expand(len(part), -1) for part in gaps.chunk(20)])
-    return float(means.square().sum() / gaps.square().sum())
-
-
-def _probed(world: _World, recipe: TextRecipe, seed: int, vectors: Vectors) -> dict[str, float]:
-    """Accuracy on test reviews of a line fitted to some and to all training reviews."""
-    h = {split: vectors(*world.reviews[split]) for split in ("train", "test")}
-    order = torch.randperm(len(h["train"]), generator=torch.Generator().manual_seed(seed))
-    scores = {}
-    for number in (*recipe.labels, len(order)):
-        rows = order[:number]
-        probe = linear_probe(
-            h["train"][rows],
-            world.labels["train"][rows],
-            h["test"],
-            world.labels["test"],
-            strengths=(1.0, 10.0, 100.0),
-        )
-        scores[_reviews(number, len(order))] = probe.score
-    return scores
-
-
-def _reviews(number: int, of: int) -> str:
-    return f"reviews, {'all' if number == of else number}"
-
-
-def _scores(world: _World, recipe: TextRecipe, seed: int, vectors: Vectors) -> dict[str, float]:
-    rule = _Standard.of(vectors, world.train)
-    chosen, _, _ = _found(world, "validation", vectors, rule)
-    found, first, second = _found(world, "test", vectors, rule)
-    pair = [rule(vectors(*caption)) for caption in world.captions]
-    return {
-        **{f"recall@{k}": value for k, value in found.items()},
-        "validation": chosen[10],
-        "article": label_precision(first, second, world.articles["test"], k=10),
-        "effective rank": float(effective_rank(first)),
-        "captions": recall_at_k(*pair, ks=(10,))[10],
-        **_probed(world, recipe, seed, vectors),
-    }
-
-
-# The rows
+# What is run
 
 
 def text_record(
@@ -692,8 +509,8 @@ def text_record(
     name : str
         Name of the recipe: the record is ``folder/texts/name.json``.
     parts : sequence of str
-        Of `TEXT_PARTS`. Those after "search" take the settings that won it. "stream", which reads
-        FineWeb-Edu shard by shard, is done only where it is named.
+        Of `TEXT_PARTS`. Those of `AFTER_SEARCH` take the settings that won the search. "stream",
+        which reads FineWeb-Edu shard by shard, is done only where it is named.
     folder, checkpoints, seeds, say
         See `complete_record`. Ladder and search have seeds of their own number.
     devices, nodes : int, default 1
@@ -714,12 +531,14 @@ def text_record(
     """
     if unknown := [part for part in parts if part not in TEXT_PARTS]:
         raise ValueError(f"parts must be some of {', '.join(TEXT_PARTS)}, got {unknown}")
-    world = _read(recipe, wiki, photographs, reviews, tokenizer)
+    data = TextData.read(
+        wiki, photographs, reviews, tokenizer, length=recipe.length, gallery=recipe.gallery
+    )
     how = dict(devices=devices, nodes=nodes, progress=False)
     loaded = {"wikitext-2": wiki, "flickr8k": photographs, "rotten-tomatoes": reviews}
     path, record = Path(folder) / "texts" / f"{name}.json", {}
     for part in [part for part in TEXT_PARTS if part in parts]:
-        won = _won(recipe, path) if part in TEXT_PARTS[4:] else {}
+        won = _won(recipe, path) if part in AFTER_SEARCH else {}
         if part == "search":
             wanted = range(1)
         else:
@@ -728,9 +547,9 @@ def text_record(
             "texts",
             name,
             recipe=recipe,
-            data={key: data.provenance.sha256 for key, data in loaded.items()},
+            data={key: part.provenance.sha256 for key, part in loaded.items()},
             runs=[
-                Run({"part": part, "row": row}, partial(_run, recipe, settings, world, how))
+                Run({"part": part, "row": row}, partial(_run, recipe, settings, data, how))
                 for row, settings in recipe.rows(part, won).items()
             ],
             folder=folder,
@@ -739,47 +558,6 @@ def text_record(
             say=say,
         )
     return record
-
-
-def _read(
-    recipe: TextRecipe,
-    wiki: LoadedData,
-    photographs: LoadedData,
-    reviews: LoadedData,
-    tokenizer: Any,
-) -> _World:
-    half = recipe.length // 2
-    mask_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")  # occurs in no text
-    chunks = {
-        split: token_chunks(
-            wiki.data[split]["text"], tokenizer, length=recipe.length, progress=False
-        )
-        for split in ("train", "validation", "test")
-    }
-    held = {split: chunks[split][: recipe.gallery] for split in ("validation", "test")}
-    photos = photographs.data["test"]
-    captions = [[row[f"caption_{i}"] for row in photos.select_columns(_CAPTIONS)] for i in (0, 1)]
-    return _World(
-        train=chunks["train"],
-        sides={split: (part[:, :half], part[:, half:]) for split, part in held.items()},
-        articles={
-            split: article_of_chunks(wiki.data[split]["text"], tokenizer, recipe.length)[
-                : len(part)
-            ]
-            for split, part in held.items()
-        },
-        captions=tuple(_padded(texts, tokenizer, mask_id) for texts in captions),
-        reviews={
-            split: _padded(reviews.data[split]["text"], tokenizer, mask_id)
-            for split in ("train", "test")
-        },
-        labels={split: torch.tensor(reviews.data[split]["label"]) for split in ("train", "test")},
-        tokenizer=tokenizer,
-        mask_id=mask_id,
-    )
-
-
-_CAPTIONS = ["caption_0", "caption_1"]
 
 
 def _won(recipe: TextRecipe, path: Path) -> dict[str, TextRow]:
@@ -794,25 +572,34 @@ def _won(recipe: TextRecipe, path: Path) -> dict[str, TextRow]:
     return best
 
 
+def _text(recipe: TextRecipe, row: TextRow, data: TextData) -> Tensor:
+    """The chunks that a row reads, or that stand for a stream's frequencies."""
+    if row.text == "reviews":
+        ids, visible = data.reviews["train"]
+        length = 2 * (row.span or 1)
+        return ids[visible.sum(dim=1) >= length, :length]
+    if row.text == "some":
+        return data.train[: recipe.some]
+    return data.train[: max(2, round(row.share * len(data.train)))]
+
+
 def _run(
     recipe: TextRecipe,
     row: TextRow,
-    world: _World,
+    data: TextData,
     how: dict[str, Any],
     seed: int,
     states: list[Path],
 ) -> Outcome:
-    text = world.text(recipe, row)
+    text = _text(recipe, row, data)
     if row.method in TRAINED:
-        entry = _trained(recipe, row, world, text, how, seed, states[0])
+        entry = _trained(recipe, row, data, text, how, seed, states[0])
     else:
         started = time.process_time()
         torch.manual_seed(seed)
-        if row.method == "TF-IDF":
-            scores = measured(_tfidf_scores)(world, recipe, seed, text)
-        else:
-            vectors = _counted(row, text, world.vocabulary, seed)
-            scores = measured(_scores)(world, recipe, seed, vectors)
+        vectors = _counted(row, text, data.vocabulary, seed)
+        measure = tfidf_scores if row.method == "TF-IDF" else text_scores
+        scores = measured(measure)(data, vectors, labels=recipe.labels, seed=seed)
         entry = {"scores": scores, "seconds": time.process_time() - started}
     entry["scores"] = {key: round(value, 4) for key, value in entry["scores"].items()}
     entry["seconds"] = round(entry["seconds"], 1)  # of one core, whatever else the machine does
@@ -828,179 +615,77 @@ def _stream(tokenizer: Any, length: int, rank: int, world_size: int) -> Iterator
 def _trained(
     recipe: TextRecipe,
     row: TextRow,
-    world: _World,
+    data: TextData,
     text: Tensor,
     how: dict[str, Any],
     seed: int,
     state: Path,
 ) -> dict[str, Any]:
     torch.manual_seed(seed)
-    module = text_training(row, text, world.vocabulary, world.mask_id, num_slices=recipe.num_slices)
+    module = text_training(row, text, data.vocabulary, data.mask_id, num_slices=recipe.num_slices)
     encoder = getattr(module, "jepa", module)
     encoder = encoder.encoder if row.method == "masked" else encoder.context_encoder
     length = 2 * row.span if row.span else recipe.length
-    cut = dict(
-        min_length=min(recipe.min_length, length // 2),
-        cut="middle" if row.span else row.cut,
-        either_side=row.either_side,
-        seed=seed,
-    )
+    passages, per_epoch = text, None
     if row.text == "stream":
-        batch_size = row.batch_size
-        passages, few = (
-            partial(_stream, world.tokenizer, length),
-            max(1, row.tokens // recipe.looks),
-        )
-        cut |= dict(chunks_per_epoch=max(batch_size, few // length))
-    else:
-        passages = text.flatten()
-        passages = passages[: len(passages) // length * length].view(-1, length)
-        batch_size = min(row.batch_size, len(passages) - 1)
-        cut |= dict(shift=row.text != "reviews")  # a review ends where the next one begins
-    data = SpanDataModule(passages, batch_size=batch_size, **cut)
-    epochs = max(1, round(row.tokens / (data.steps * batch_size * length)))
+        passages = partial(_stream, data.tokenizer, length)
+        per_epoch = max(row.batch_size, row.tokens // recipe.looks // length)
+    batches = text_batches(
+        row, passages, min_length=recipe.min_length, chunks_per_epoch=per_epoch, seed=seed
+    )
+    tokens = batches.batch_size * length  # that a step reads
+    epochs = max(1, round(row.tokens / (batches.steps * tokens)))
     every = -(-epochs // recipe.looks)
     looked = [0.0]
 
-    def look() -> dict[str, float]:
+    def monitor() -> dict[str, float]:
         step = module.trainer.global_step  # counted on where a training goes on
-        passed = step // data.steps
+        passed = step // batches.steps
         if passed % every and passed != epochs:
             return {}
         began = time.process_time()
         with torch.no_grad():
-            seen = _look(world, _of(encoder), module)
+            seen = look(data, vectors_of(encoder), module)
         looked[0] += time.process_time() - began
         return {"step": float(step)} | seen
 
     started = time.process_time()
-    history = fit(module, data, epochs=epochs, seed=seed, monitor=look, checkpoint=state, **how)
+    history = fit(
+        module, batches, epochs=epochs, seed=seed, monitor=monitor, checkpoint=state, **how
+    )
     seconds = time.process_time() - started - looked[0]
     module.cpu().eval()
-    scores = measured(_scores)(world, recipe, seed, _of(encoder))
+    scores = measured(text_scores)(data, vectors_of(encoder), labels=recipe.labels, seed=seed)
     if row.method in ("masked", "hybrid"):
-        scores |= _test_nats(world, module if row.method == "masked" else module.masked, text)
+        scores |= held_out_nats(data, module if row.method == "masked" else module.masked, text)
     if not row.span:
-        some = world.train[: recipe.some]
-        scores["share of the cut"] = _share_of_the_cut(encoder, some, recipe.min_length)
+        some = data.train[: recipe.some]
+        scores["share of the cut"] = share_of_the_cut(encoder, some, recipe.min_length)
     monitors = [seen for seen in history.monitors if seen]
     curves = {key: [round(seen[key], 4) for seen in monitors] for key in monitors[0]}
     losses = {key: [round(x, 4) for x in values] for key, values in history.losses.items()}
-    steps = epochs * data.steps
-    passes = round(steps * batch_size * length / text.numel(), 2)
+    steps = epochs * batches.steps
+    passes = round(steps * tokens / text.numel(), 2)
     return {
         "scores": scores,
         "seconds": seconds,
         "steps": steps,
-        "samples": steps * batch_size,
+        "samples": steps * batches.batch_size,
         **({} if row.text == "stream" else {"passes": passes}),  # it is read once
         "curves": curves | {"losses": losses},
     }
 
 
-# Rivals that count
-
-
-class _Average(nn.Module):
-    """The mean of token vectors, weighted as those of an encoder are."""
-
-    def __init__(self, table: Tensor, weights: Tensor | None, *, sublinear: bool):
-        super().__init__()
-        self.table, self.weights, self.sublinear = table, weights, sublinear
-
-    def forward(self, ids: Tensor, visible: Tensor) -> Tensor:
-        share = visible.float()
-        if self.weights is not None:
-            share = share * self.weights[ids]
-        if self.sublinear:
-            same = (ids.unsqueeze(1) == ids.unsqueeze(2)) & visible.unsqueeze(1)
-            count = same.sum(dim=2).clamp(min=1)
-            share = share * (1 + count.log()) / count
-        total = torch.einsum("bl,bld->bd", share, self.table[ids])
-        return total / share.sum(dim=1, keepdim=True)
-
-
 def _counted(row: TextRow, text: Tensor, vocabulary: int, seed: int) -> Vectors:
-    half = text.shape[1] // 2
-    documents = text.view(-1, half)
-    if row.method == "untrained":
-        return _of(_encoder(row, text, vocabulary).eval())
+    """What counts in a text, or draws at random; an encoder is drawn by torch's own generator."""
+    documents = text.view(-1, text.shape[1] // 2)
+    how = dict(dimensions=row.dimensions, seed=seed)
+    if row.method == "TF-IDF":
+        return tfidf_vectors(documents)
+    if row.method == "LSA":
+        return lsa_vectors(documents, **how)
     if row.method == "random":
-        table = torch.randn(
-            vocabulary, row.dimensions, generator=torch.Generator().manual_seed(seed)
-        )
-        weights = _idf(documents, vocabulary)
-        return _of(_Average(table, weights, sublinear=True))
+        return random_vectors(documents, vocabulary, **how)
     if row.method == "PPMI + SVD":
-        shape = dict(size=vocabulary, dimensions=row.dimensions, window=5)
-        table = torch.tensor(ppmi_svd(text.flatten().numpy(), **shape, seed=seed)).float()
-        table = nn.functional.normalize(table, dim=1)
-        return _of(_Average(table, None, sublinear=False))
-    counts = _tfidf(documents)
-    svd = TruncatedSVD(row.dimensions, random_state=seed).fit(counts.transform(documents.tolist()))
-    return lambda ids, visible: torch.tensor(
-        svd.transform(counts.transform(_lists(ids, visible)))
-    ).float()
-
-
-def _tfidf(documents: Tensor) -> TfidfVectorizer:
-    return TfidfVectorizer(analyzer=_as_it_is, sublinear_tf=True).fit(documents.tolist())
-
-
-def _as_it_is(ids: list[int]) -> list[int]:
-    return ids
-
-
-def _lists(ids: Tensor, visible: Tensor) -> list[list[int]]:
-    return [row[seen].tolist() for row, seen in zip(ids, visible, strict=True)]
-
-
-def _tfidf_scores(world: _World, recipe: TextRecipe, seed: int, text: Tensor) -> dict[str, float]:
-    """TF-IDF has a number for each token: its vectors stay sparse, and are not standardised."""
-    counts = _tfidf(text.view(-1, text.shape[1] // 2))
-
-    def vectors(ids: Tensor, visible: Tensor) -> Tensor:
-        return torch.tensor(counts.transform(_lists(ids, visible)).toarray(), dtype=torch.float32)
-
-    def same(h: Tensor) -> Tensor:
-        return h
-
-    chosen, _, _ = _found(world, "validation", vectors, same)
-    found, first, second = _found(world, "test", vectors, same)
-    scores = {
-        **{f"recall@{k}": value for k, value in found.items()},
-        "validation": chosen[10],
-        "article": label_precision(first, second, world.articles["test"], k=10),
-        "captions": recall_at_k(*(vectors(*caption) for caption in world.captions), ks=(10,))[10],
-    }
-    # Reviews are the only text that a counting model needs here: the frequencies are theirs.
-    lists = {split: _lists(*world.reviews[split]) for split in ("train", "test")}
-    order = torch.randperm(len(lists["train"]), generator=torch.Generator().manual_seed(seed))
-    for number in (*recipe.labels, len(order)):
-        rows = order[:number].tolist()
-        scores[_reviews(number, len(order))] = _line_on_counts(
-            [lists["train"][i] for i in rows],
-            world.labels["train"][order[:number]].numpy(),
-            lists["test"],
-            world.labels["test"].numpy(),
-        )
-    return scores
-
-
-def _line_on_counts(
-    texts: list[list[int]], labels: np.ndarray, test: list[list[int]], test_labels: np.ndarray
-) -> float:
-    """A logistic regression on TF-IDF, its penalty chosen on a fifth of the texts."""
-    cut = max(1, len(texts) // 5)
-    best, chosen = -1.0, 1.0
-    for strength in (0.3, 1.0, 3.0, 10.0):
-        weights = TfidfVectorizer(analyzer=_as_it_is, sublinear_tf=True)
-        line = LogisticRegression(C=strength, max_iter=1000)
-        line.fit(weights.fit_transform(texts[cut:]), labels[cut:])
-        score = line.score(weights.transform(texts[:cut]), labels[:cut])
-        if score > best:
-            best, chosen = score, strength
-    weights = TfidfVectorizer(analyzer=_as_it_is, sublinear_tf=True)
-    line = LogisticRegression(C=chosen, max_iter=1000)
-    line.fit(weights.fit_transform(texts), labels)
-    return float(line.score(weights.transform(test), test_labels))
+        return ppmi_vectors(documents, vocabulary, **how)
+    return vectors_of(_encoder(row, text, vocabulary).eval())

@@ -111,6 +111,10 @@ class TextEncoder(nn.Module):
             raise ValueError(f"heads must divide dimensions = {dimensions}, got {heads}")
         if not 0 < token_std < float("inf"):
             raise ValueError(f"token_std must be positive and finite, got {token_std}")
+        if identity_start and not norm_first:
+            raise ValueError(
+                f"identity_start must be False with norm_first=False, got {identity_start}"
+            )
         self.tokens = nn.Embedding(vocabulary, dimensions)
         self.positions = nn.Embedding(max_length, dimensions) if positions else None
         self.max_length = max_length
@@ -124,8 +128,6 @@ class TextEncoder(nn.Module):
             for _ in range(layers)
         )
         if identity_start:
-            if not norm_first:
-                raise ValueError("identity_start needs norm_first=True, got norm_first=False")
             for layer in self.layers:
                 nn.init.zeros_(layer.self_attn.out_proj.weight)
                 nn.init.zeros_(layer.linear2.weight)

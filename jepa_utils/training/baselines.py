@@ -275,21 +275,18 @@ class HybridTraining(L.LightningModule):
         The one; its learning rate and schedule are those of both.
     masked : MaskedLM
         The other, with the same encoder.
-    weight : float, default 1.0
-        Factor of the masked model's loss.
 
     Raises
     ------
     ValueError
-        If `weight` is not positive, or the two have different encoders.
+        If the two have different encoders.
     """
 
-    def __init__(self, jepa: JEPA, masked: MaskedLM, *, weight: float = 1.0):
+    def __init__(self, jepa: JEPA, masked: MaskedLM):
         super().__init__()
         if jepa.context_encoder is not masked.encoder:
             raise ValueError("masked must have the encoder of jepa, got another one")
         self.jepa, self.masked = jepa, masked
-        self.weight = number("weight", weight, "positive and finite", lambda x: x > 0)
         self.learning_rate, self.schedule = jepa.learning_rate, jepa.schedule
 
     def training_step(
@@ -298,8 +295,7 @@ class HybridTraining(L.LightningModule):
         """Losses "loss", "jepa" and "masked" of one batch of a `SpanDataModule`."""
         jepa = self.jepa.training_step(batch, batch_idx)["loss"]
         masked = self.masked.training_step(batch, batch_idx)["loss"]
-        loss = jepa + self.weight * masked
-        return {"loss": loss, "jepa": jepa.detach(), "masked": masked.detach()}
+        return {"loss": jepa + masked, "jepa": jepa.detach(), "masked": masked.detach()}
 
     def on_train_batch_end(
         self, outputs: dict[str, Tensor], batch: tuple[tuple[Tensor, Tensor], ...], batch_idx: int

@@ -29,6 +29,7 @@ from jepa_utils.data.tokens import (
     STREAMS,
     TOKENIZERS,
     CaptionTokenizer,
+    article_of_chunks,
     class_captions,
     load_tokenizer,
     span_mask,
@@ -453,6 +454,62 @@ def test_progress_can_be_silent(capsys):
     assert capsys.readouterr().err == ""
     token_chunks(LINES, tokenizer, length=4)
     assert "Tokenising" in capsys.readouterr().err
+
+
+# ---- articles
+# -------------------------------------------------------------------------------------------------------------
+
+
+def words_of(lines, add_special_tokens):
+    """A tokenizer: a token for each word or sign."""
+    assert not add_special_tokens
+    return {"input_ids": [[7] * len(line.split()) for line in lines]}
+
+
+ARTICLES = [
+    *("", " = First = \n", "", " a b c d e \n"),  # from token 0, 8 tokens
+    *("", " = = Section = = \n", "", " f g \n"),  # 7
+    *("", " = Second = \n", "", " h i j \n", " = x = y = \n"),  # from 15, 11: no title is within
+    *("", " = = = Part = = = \n"),  # 7
+    *("", " = k = \n", " = l = \n"),  # a table of two rows, 6
+    *("", " = Third one = \n", "", " m n o p q \n"),  # from 39, 9
+]
+
+
+@pytest.mark.parametrize(
+    "length, expected",
+    [
+        (1, [1] * 15 + [2] * 24 + [3] * 9),
+        (10, [1, 2, 2, 2]),  # middles 5, 15, 25, 35
+        (9, [1, 1, 2, 2, 3]),  # 4, 13, 22, 31, 40
+        (30, [2]),  # 15
+        (48, [2]),  # 24
+        (49, []),
+    ],
+)
+def test_a_chunk_is_of_the_article_that_its_middle_lies_in(length, expected):
+    found = article_of_chunks(ARTICLES, words_of, length)
+    assert found.tolist() == expected and found.dtype == torch.int64
+    # A text without empty lines before its first title, and one without a title.
+    assert article_of_chunks(ARTICLES[1:], words_of, length).tolist() == expected
+    assert set(article_of_chunks([" a b c \n"] * 20, words_of, 10).tolist()) == {0}
+
+
+def test_articles_need_lines_and_a_length():
+    with pytest.raises(ValueError, match="length must be an integer of at least 1, got 0"):
+        article_of_chunks(ARTICLES, words_of, 0)
+    with pytest.raises(TypeError, match="lines must be several strings"):
+        article_of_chunks(" = First = \n", words_of, 10)
+
+
+def test_articles_are_those_of_the_chunks():
+    lines = load_data("wikitext-2", source="sample", splits=("test",)).data["test"]["text"][:100]
+    tokenizer = load_tokenizer(source="sample").tokenizer
+    found = article_of_chunks(lines, tokenizer, 32)
+    titles = sum(line.startswith(" = ") and not line.startswith(" = =") for line in lines)
+    assert len(found) == len(token_chunks(lines, tokenizer, length=32, progress=False))
+    assert found.max() == titles > 2
+    assert found.tolist() == sorted(found.tolist()) and found[0] == 1
 
 
 # ---- spans

@@ -12,21 +12,22 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from pyarrow import parquet
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import nn
 
+from jepa_utils.data.batches import SpanDataModule
 from jepa_utils.data.load import LoadedData, load_data
-from jepa_utils.data.tokens import STREAMS, load_tokenizer, token_chunks
-from jepa_utils.experiments import texts
+from jepa_utils.data.tokens import STREAMS, article_of_chunks, load_tokenizer, token_chunks
+from jepa_utils.evaluation.counted_texts import lsa_vectors, ppmi_vectors, random_vectors
+from jepa_utils.experiments import text_measures, texts
 from jepa_utils.experiments.run import run_experiments
 from jepa_utils.experiments.store import Outcome, RecordError, read_record
+from jepa_utils.experiments.text_measures import TextData
 from jepa_utils.experiments.texts import (
     LADDER,
     TEXT_PARTS,
     TextRecipe,
     TextRow,
-    article_of_chunks,
-    document_frequencies,
+    text_batches,
     text_record,
     text_training,
 )
@@ -53,8 +54,10 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jepa_utils.training.fit.THREADS", 1)
         patch.setattr("jepa_utils.experiments.store._commit", lambda: "of a test")  # two processes
-        probe = texts.linear_probe  # one strength to choose among
-        patch.setattr(texts, "linear_probe", lambda *a, strengths: probe(*a, strengths=(1.0,)))
+        probe = text_measures.linear_probe  # one strength to choose among
+        patch.setattr(
+            text_measures, "linear_probe", lambda *a, strengths: probe(*a, strengths=(1.0,))
+        )
         yield
 
 
@@ -76,8 +79,8 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def world(loaded):
-    return texts._read(RECIPE, *loaded)
+def data(loaded):
+    return TextData.read(*loaded, length=RECIPE.length, gallery=RECIPE.gallery)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +157,7 @@ def test_scores_have_names_and_are_shares(record):
         assert all(round(score, 4) == score for score in scores.values())
 
 
-def test_a_training_says_what_it_took(record, world):
+def test_a_training_says_what_it_took(record, data):
     for part in PARTS[1:]:
         for name, run in runs_of(record, part).items():
             row, curves = TextRow(**run["row settings"]), run["curves"]
@@ -164,7 +167,7 @@ def test_a_training_says_what_it_took(record, world):
             assert run["steps"] % epochs == 0 and batch <= row.batch_size, name
             per_epoch = run["samples"] * length // epochs
             assert epochs == max(1, round(row.tokens / per_epoch)), name
-            text = world.text(RECIPE, row)
+            text = texts._text(RECIPE, row, data)
             assert run["passes"] == round(run["samples"] * length / text.numel(), 2)
             steps, every = curves["step"], math.ceil(epochs / RECIPE.looks)
             per_look = every * run["steps"] // epochs
@@ -209,13 +212,13 @@ def pretended(monkeypatch):
     """Runs whose scores are told, by row; at first all are 0."""
     scores = {}
 
-    def run(recipe, row, world, how, seed, states):
+    def run(recipe, row, data, how, seed, states):
         found = scores.get((row.method, row.weight, row.temperature, row.decay, row.learning_rate))
         entry = {"scores": {"validation": 0.0, "recall@10": 0.0} | (found or {}), "seconds": 0.0}
         return Outcome(entry | {"row settings": asdict(row)})
 
     monkeypatch.setattr(texts, "_run", run)
-    monkeypatch.setattr(texts, "_read", lambda *_: None)
+    monkeypatch.setattr(TextData, "read", lambda *_, **__: None)
     return scores
 
 
@@ -396,71 +399,15 @@ class LoadedDataTokenizer:
 # ---- what is read
 
 
-def words_of(lines, add_special_tokens):
-    """A tokenizer: a token for each word or sign."""
-    assert not add_special_tokens
-    return {"input_ids": [[7] * len(line.split()) for line in lines]}
-
-
-ARTICLES = [
-    *("", " = First = \n", "", " a b c d e \n"),  # from token 0, 8 tokens
-    *("", " = = Section = = \n", "", " f g \n"),  # 7
-    *("", " = Second = \n", "", " h i j \n", " = x = y = \n"),  # from 15, 11: no title is within
-    *("", " = = = Part = = = \n"),  # 7
-    *("", " = k = \n", " = l = \n"),  # a table of two rows, 6
-    *("", " = Third one = \n", "", " m n o p q \n"),  # from 39, 9
-]
-
-
-@pytest.mark.parametrize(
-    "length, expected",
-    [
-        (1, [1] * 15 + [2] * 24 + [3] * 9),
-        (10, [1, 2, 2, 2]),  # middles 5, 15, 25, 35
-        (9, [1, 1, 2, 2, 3]),  # 4, 13, 22, 31, 40
-        (30, [2]),  # 15
-        (48, [2]),  # 24
-        (49, []),
-    ],
-)
-def test_a_chunk_is_of_the_article_that_its_middle_lies_in(length, expected):
-    found = article_of_chunks(ARTICLES, words_of, length)
-    assert found.tolist() == expected and found.dtype == torch.int64
-    # A text without empty lines before its first title, and one without a title.
-    assert article_of_chunks(ARTICLES[1:], words_of, length).tolist() == expected
-    assert set(article_of_chunks([" a b c \n"] * 20, words_of, 10).tolist()) == {0}
-
-
-def test_articles_are_those_of_the_chunks(loaded, world):
+def test_articles_and_halves_are_those_of_the_chunks(loaded, data):
     lines, tokenizer = loaded[0].data["test"]["text"], loaded[3]
     chunks = token_chunks(lines, tokenizer, length=32, progress=False)
-    found = article_of_chunks(lines, tokenizer, 32)
-    titles = sum(line.startswith(" = ") and not line.startswith(" = =") for line in lines)
-    assert len(found) == len(chunks) and found.max() == titles > 2
-    assert found.tolist() == sorted(found.tolist()) and found[0] == 1
-    assert torch.equal(world.articles["test"], found[:12])
-    assert torch.equal(torch.cat(world.sides["test"], dim=1), chunks[:12])
+    assert torch.equal(data.articles["test"], article_of_chunks(lines, tokenizer, 32)[:12])
+    assert torch.equal(torch.cat(data.sides["test"], dim=1), chunks[:12])
 
 
-DOCUMENTS = torch.tensor([[1, 1, 2], [2, 0, 2], [3, 1, 0]])
-
-
-def test_documents_are_counted_once_for_each_token():
-    found = document_frequencies(DOCUMENTS, 6)
-    assert found.tolist() == [2, 2, 2, 1, 0, 0] and found.dtype == torch.int64
-    assert document_frequencies(DOCUMENTS[:, :1], 4).tolist() == [0, 1, 1, 1]
-    assert DOCUMENTS.tolist() == [[1, 1, 2], [2, 0, 2], [3, 1, 0]]
-
-
-def test_inverse_document_frequencies_are_scikit_learns():
-    counts = TfidfVectorizer(analyzer=lambda ids: ids).fit(DOCUMENTS.tolist())
-    found = texts._idf(DOCUMENTS, 6)
-    assert found[:4].tolist() == pytest.approx(counts.idf_.tolist())
-    assert found[4:].tolist() == pytest.approx([math.log(4) + 1] * 2)  # in none of three
-
-
-def test_a_row_reads_its_text(world):
-    number = len(world.train)
+def test_a_row_reads_its_text(data):
+    number = len(data.train)
     assert number > 2 * RECIPE.some
     for row, rows in (
         (TextRow(), number),
@@ -468,12 +415,79 @@ def test_a_row_reads_its_text(world):
         (TextRow(share=0.5), round(number / 2)),
         (TextRow(share=1e-9), 2),  # one batch of one, and one to shift
     ):
-        assert torch.equal(world.text(RECIPE, row), world.train[:rows])
-    reviews = world.text(RECIPE, TextRow(text="reviews", span=12))
-    ids, visible = world.reviews["train"]
+        assert torch.equal(texts._text(RECIPE, row, data), data.train[:rows])
+    reviews = texts._text(RECIPE, TextRow(text="reviews", span=12), data)
+    ids, visible = data.reviews["train"]
     long = visible.sum(dim=1) >= 24
     assert 0 < long.sum() < len(ids) and torch.equal(reviews, ids[long, :24])
-    assert not (reviews == world.mask_id).any()
+    assert not (reviews == data.mask_id).any()
+
+
+# ---- batches
+
+CHUNKS = torch.arange(10 * 16).view(10, 16)  # every token tells its place
+
+
+def drawn(data, epoch=0):
+    return [(ids, target) for (ids, _), (_, target) in data.batches(epoch)]
+
+
+@pytest.mark.parametrize("change", [{}, dict(cut="batch", either_side=True)])
+def test_chunks_are_cut_as_the_row_says(change):
+    row = TextRow(batch_size=4, **change)
+    plain = SpanDataModule(CHUNKS, batch_size=4, min_length=3, shift=True, seed=5, **change)
+    for epoch in (0, 1):
+        found = drawn(text_batches(row, CHUNKS, min_length=3, seed=5), epoch)
+        for pair, expected in zip(found, drawn(plain, epoch), strict=True):
+            assert all(map(torch.equal, pair, expected))
+    assert text_batches(row, CHUNKS, min_length=3).seed == 0
+    assert text_batches(TextRow(batch_size=1), CHUNKS.repeat(1, 4)).min_length == 32
+
+
+def test_spans_are_neighbours_wherever_chunks_end():
+    row = TextRow(batch_size=8, span=5, either_side=True)
+    data = text_batches(row, CHUNKS)
+    assert data.chunks.flatten().tolist() == [*range(160)] and data.chunks.shape == (16, 10)
+    assert data.steps == 1  # a chunk is left to shift
+    sides, starts = set(), set()
+    for epoch in range(4):
+        ((ids, target),) = drawn(data, epoch)
+        assert (ids.diff(dim=1) == 1).all() and ids.shape == (8, 10)
+        assert (target.sum(dim=1) == 5).all() and target[0].unique_consecutive().tolist() in (
+            [False, True],
+            [True, False],
+        )
+        sides.add(bool(target[0, 0]))
+        starts.add(int(ids[0, 0]) % 10)
+    assert sides == {True, False} and len(starts) > 1
+    assert text_batches(replace(row, span=7), CHUNKS).chunks.shape == (11, 14)  # the rest is left
+
+
+def test_a_batch_is_no_larger_than_the_text():
+    data = text_batches(TextRow(batch_size=64), CHUNKS, min_length=2)
+    assert (data.batch_size, data.steps) == (9, 1)
+    with pytest.raises(ValueError, match="passages must fill two chunks of 160 tokens, got 1"):
+        text_batches(TextRow(span=80), CHUNKS)
+    with pytest.raises(ValueError, match="min_length must be between 1 and half a chunk, 8, got 9"):
+        text_batches(TextRow(), CHUNKS, min_length=9)
+
+
+def test_reviews_are_not_shifted_into_each_other():
+    data = text_batches(TextRow(text="reviews", span=8, batch_size=4), CHUNKS)
+    assert not data.shift and data.steps == 2
+    assert {
+        int(i) % 16 for epoch in range(3) for ids, _ in drawn(data, epoch) for i in ids[:, 0]
+    } == {0}
+
+
+def test_a_stream_is_read_in_its_order():
+    row = TextRow(text="stream", span=8, batch_size=3)
+    data = text_batches(row, lambda rank, size: iter(CHUNKS), chunks_per_epoch=6)
+    assert data.steps == 2 and data.min_length == 8
+    found = torch.cat([ids for ids, _ in drawn(data)])
+    assert torch.equal(found, CHUNKS[:6])
+    with pytest.raises(ValueError, match="chunks_per_epoch must be given for a stream"):
+        text_batches(row, lambda rank, size: iter(CHUNKS))
 
 
 # ---- trainings
@@ -558,7 +572,7 @@ def test_masked_models_know_the_tokens_of_the_text_and_how_often_they_come():
     assert not module.encoder.weights.weight.requires_grad
     assert training(method="masked", weights="equal").encoder.weights is None
     both = training(method="hybrid", weight=0.3)
-    assert type(both) is HybridTraining and both.jepa.weight == 0.3 and both.weight == 1
+    assert type(both) is HybridTraining and both.jepa.weight == 0.3
     assert both.masked.encoder is both.jepa.context_encoder
     assert both.masked.encoder.weights.weight.requires_grad
     assert both.masked.bias.tolist() == pytest.approx(expected, rel=1e-5)
@@ -591,78 +605,39 @@ def test_rows_name_every_method():
 # ---- what is measured
 
 
-def test_nats_are_the_frequencies_where_nothing_is_read(world):
-    text = world.train
-    encoder = TextEncoder(world.vocabulary, dimensions=8, layers=1, dropout=0.5)
-    encoder.tokens.weight.data.zero_()
-    ids, counts = text.unique(return_counts=True)
-    module = MaskedLM(
-        encoder, mask_id=world.mask_id, candidates=ids, frequencies=counts, share=1 - 1e-6
-    )
-    found = texts._test_nats(world, module.train(), text)
-    often, known = dict(zip(ids.tolist(), counts.tolist())), world.sides["test"][0].flatten()
-    surprise = [-math.log(often[i] / text.numel()) for i in known.tolist() if i in often]
-    assert len(surprise) < len(known)  # some tokens are of the test alone
-    assert found["unigram nats"] == pytest.approx(sum(surprise) / len(surprise), rel=1e-5)
-    assert found["nats"] == pytest.approx(found["unigram nats"], rel=1e-4)  # all are hidden
-    assert module.training
-
-
-def counted(method, world, **change):
-    row = TextRow(method, dimensions=8, **change)
-    return texts._counted(row, world.train[:40], world.vocabulary, 0)
-
-
 @pytest.mark.parametrize("method", ["LSA", "random", "PPMI + SVD", "untrained"])
-def test_padding_does_not_count(world, method):
-    vectors, ids = counted(method, world), world.train[40:44, :30]
-    alone = vectors(*texts._all(ids))
+def test_rivals_count_as_their_rows_say(data, method):
+    text, row = data.train[:40], TextRow(method, dimensions=8, norm_first=True)
+    ids, visible = data.sides["test"][0], torch.rand(12, 16) < 0.9
+    documents, how = text.view(-1, 16), dict(dimensions=8, seed=3)
+    torch.manual_seed(5)
+    expected = {
+        "LSA": lambda: lsa_vectors(documents, **how),
+        "random": lambda: random_vectors(documents, data.vocabulary, **how),
+        "PPMI + SVD": lambda: ppmi_vectors(documents, data.vocabulary, **how),
+        "untrained": lambda: TextEncoder(
+            data.vocabulary, dimensions=8, norm_first=True, dropout=0.0
+        ),
+    }[method]()
+    torch.manual_seed(5)
+    vectors = texts._counted(row, text, data.vocabulary, 3)
+    torch.testing.assert_close(vectors(ids, visible), expected(ids, visible))
+
+
+def test_an_untrained_encoder_does_not_read_padding(data):
+    row = TextRow("untrained", dimensions=8)
+    vectors, ids = texts._counted(row, data.train[:40], data.vocabulary, 0), data.train[40:44]
+    alone = vectors(ids, torch.ones_like(ids, dtype=torch.bool))
     assert len(alone) == 4 and alone.std(dim=0).min() > 0
-    padded = torch.cat([ids, torch.full((4, 9), world.mask_id)], dim=1)
-    visible = torch.arange(39).expand(4, 39) < 30
+    padded = torch.cat([ids, torch.full((4, 9), data.mask_id)], dim=1)
+    visible = torch.arange(41).expand(4, 41) < 32
     torch.testing.assert_close(vectors(padded, visible), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_counted_vectors_are_means_weighted_by_tokens_and_by_logarithms_of_counts():
-    table = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
-    a, b, c = table[1], table[2], table[4]
-    weights = torch.tensor([9.0, 0.5, 2.0, 9.0, 3.0, 9.0])
-    ids = torch.tensor([[1, 2, 1, 4, 1, 2], [4, 1, 4, 2, 0, 0]])
-    visible = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]]).bool()  # one 2 is hidden
-    three, two = 1 + math.log(3), 1 + math.log(2)
-    cases = {
-        (None, False): [(3 * a + b + c) / 5, (2 * c + a) / 3],
-        (weights, False): [(1.5 * a + 2 * b + 3 * c) / 6.5, (6 * c + 0.5 * a) / 6.5],
-        (None, True): [(three * a + b + c) / (three + 2), (two * c + a) / (two + 1)],
-        (weights, True): [
-            (0.5 * three * a + 2 * b + 3 * c) / (0.5 * three + 5),
-            (3 * two * c + 0.5 * a) / (3 * two + 0.5),
-        ],
-    }
-    for (given, sublinear), by_hand in cases.items():
-        mean = texts._Average(table, given, sublinear=sublinear)
-        torch.testing.assert_close(mean(ids, visible), torch.stack(by_hand))
-        if sublinear:  # each as often as the others, then all of them twice as often
-            even = torch.tensor([[1, 2, 4]])
-            twice = mean(*texts._all(even.repeat(1, 2)))
-            torch.testing.assert_close(twice, mean(*texts._all(even)))
-        else:
-            twice = mean(ids.repeat(1, 2), visible.repeat(1, 2))
-            torch.testing.assert_close(twice, mean(ids, visible))
-
-
-def test_a_random_table_is_another_one_for_each_seed(world):
-    row, text = TextRow("random", dimensions=8), world.train[:40]
-    first, same, other = (
-        texts._counted(row, text, world.vocabulary, seed)(*texts._all(text)) for seed in (0, 0, 1)
-    )
-    assert torch.equal(first, same) and not torch.allclose(first, other, atol=1e-2)
-
-
-def test_a_training_that_was_killed_goes_on_to_the_same_end(world, tmp_path, monkeypatch):
+def test_a_training_that_was_killed_goes_on_to_the_same_end(data, tmp_path, monkeypatch):
     row = RECIPE.rows("search", {})["LeJEPA, 0.1"]
     row, recipe = replace(row, dimensions=16, tokens=20_000), replace(RECIPE, looks=4)
-    real, looks = texts._look, []
+    real, looks = texts.look, []
 
     def until_killed(*args):
         looks.append(1)
@@ -671,20 +646,20 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(world, tmp_path, mon
         return real(*args)
 
     def run(name):
-        return texts._run(recipe, row, world, HOW, 0, [tmp_path / name]).entry
+        return texts._run(recipe, row, data, HOW, 0, [tmp_path / name]).entry
 
-    monkeypatch.setattr(texts, "_look", until_killed)
+    monkeypatch.setattr(texts, "look", until_killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run("killed.ckpt")
     assert (tmp_path / "killed.ckpt").exists()
-    monkeypatch.setattr(texts, "_look", real)
+    monkeypatch.setattr(texts, "look", real)
     resumed, whole = run("killed.ckpt"), run("whole.ckpt")
     steps = whole["curves"]["step"]
     assert len(whole["curves"]["losses"]["loss"]) > len(steps) > 3
     assert resumed | {"seconds": 0} == whole | {"seconds": 0}
 
 
-def test_a_stream_is_what_a_training_reads(world, tmp_path, monkeypatch):
+def test_a_stream_is_what_a_training_reads(data, tmp_path, monkeypatch):
     lines, place = ["the river was wide and", "it ran to the sea"] * 500, STREAMS["fineweb-edu"]
     shard = tmp_path / "mirror" / place.name / place.files["train"][0]
     shard.parent.mkdir(parents=True)
@@ -701,10 +676,10 @@ def test_a_stream_is_what_a_training_reads(world, tmp_path, monkeypatch):
     monkeypatch.setattr(texts, "text_training", kept)
     (row,) = RECIPE.rows("stream", {"LeJEPA": texts.BAG}).values()
     row = replace(row, dimensions=8, span=8, batch_size=8, tokens=4_000)
-    run = texts._run(RECIPE, row, world, HOW, 0, [tmp_path / "run.ckpt"]).entry
+    run = texts._run(RECIPE, row, data, HOW, 0, [tmp_path / "run.ckpt"]).entry
     module, before = made
     changed = (module.context_encoder.tokens.weight != before).any(dim=1).nonzero().flatten()
-    read = {i for ids in world.tokenizer(lines[:2])["input_ids"] for i in ids}
+    read = {i for ids in data.tokenizer(lines[:2])["input_ids"] for i in ids}
     assert set(changed.tolist()) == read and len(read) < len(before) / 10
     assert run["samples"] == 8 * run["steps"] and "passes" not in run
     assert run["samples"] * 16 == pytest.approx(row.tokens, rel=0.1)

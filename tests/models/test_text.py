@@ -321,7 +321,9 @@ def test_layers_that_start_as_the_identity_learn():
 
 def test_only_layers_that_normalise_first_start_as_the_identity():
     for layers in (0, 2):
-        with pytest.raises(ValueError, match="identity_start needs norm_first=True, got norm_fir"):
+        with pytest.raises(
+            ValueError, match="identity_start must be False with norm_first=False, got True"
+        ):
             encoder(identity_start=True, layers=layers)
 
 

@@ -125,7 +125,7 @@ def hybrid(devices):
     """Both parts draw: directions, and what is hidden."""
     jepa = prose(schedule=Schedule(warmup=0.25, layer_rate=0.01))
     words = MaskedLM(jepa.context_encoder, mask_id=29, candidates=torch.arange(28), share=0.05)
-    module = HybridTraining(jepa, words, weight=0.5)
+    module = HybridTraining(jepa, words)
     return module, fit(module, spans(), devices=devices, **HOW)
 
 
