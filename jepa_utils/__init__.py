@@ -81,6 +81,13 @@ PUBLIC = {
         "tfidf_accuracy",
         "tfidf_vectors",
     ),
+    "evaluation.drift": (
+        "Corrected",
+        "Drift",
+        "drift",
+        "hindsight_correction",
+        "nearest_correction",
+    ),
     "evaluation.encode": (
         "cached_tokens",
         "embed",
