@@ -8,7 +8,7 @@ from typing import Any
 
 from jepa_utils.data.load import load_data
 from jepa_utils.data.tokens import load_tokenizer
-from jepa_utils.experiments import captions, cifar10, spirals, texts, word_tables
+from jepa_utils.experiments import captions, cifar10, spirals, texts, word_tables, worlds
 
 __all__ = ["EXPERIMENTS", "run_experiments"]
 
@@ -57,6 +57,12 @@ def _words(recipe: str, parts: list[str], source: str | None, root: Path, **how:
     word_tables.word_record(settings, shakespeare, name=recipe, **chosen, **how)
 
 
+def _worlds(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    chosen = {"parts": parts} if parts else {}
+    settings = getattr(worlds.WorldRecipe, recipe)()
+    worlds.world_record(settings, name=recipe, **chosen, **how)
+
+
 # What does it, and its recipes, the largest last.
 EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.RECIPES),
@@ -64,6 +70,7 @@ EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "texts": (_texts, texts.TEXT_RECIPES),
     "spiral": (_spiral, spirals.SPIRAL_RECIPES),
     "words": (_words, word_tables.WORD_RECIPES),
+    "worlds": (_worlds, worlds.WORLD_RECIPES),
 }
 
 
