@@ -12,11 +12,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import nbformat
@@ -153,6 +152,7 @@ def run_chapter(
         Unknown chapter, profile, parameter or setting; real data that is not there; a place that
         may not or cannot be written; a failing cell, with its number and traceback.
     """
+    import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
@@ -179,8 +179,16 @@ def run_chapter(
     changed = change_settings(ready, settings) if settings else {}
     start, log = time.perf_counter(), tempfile.TemporaryFile("w+", errors="replace")
     try:
+        # A notebook instead of a path, for papermill fills braces in paths; no output path: nothing
+        # is half written.
         with mock.patch.dict(os.environ, ONE_THREAD if profile == "smoke" else {}):
-            executed = _execute(ready, path.parent, log, progress)
+            executed = papermill.execute_notebook(
+                ready,
+                None,
+                cwd=path.parent,
+                progress_bar=progress,
+                kernel_manager_class=_own_kernel(log),
+            )
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
@@ -275,34 +283,11 @@ def what_moved(before: ChapterResults, stored: Path, root: Path) -> list[str]:
     return compare(load_claims(root / "book" / "claims.yml"), before, new)
 
 
-def _execute(notebook, folder: Path, log, progress: bool):
-    """Run a notebook's cells; Ctrl-C kills the kernel, and does not wait for it.
-
-    They run in a second thread: nbclient handles Ctrl-C in the main one, where its two ways of
-    ending the kernel now and then wait for each other.
-    """
-    import papermill
-
-    kernels: list[Any] = []
-    # A notebook instead of a path, for papermill fills braces in paths; no output path: nothing is
-    # half written.
-    how = dict(cwd=folder, progress_bar=progress, kernel_manager_class=_own_kernel(log, kernels))
-    with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(papermill.execute_notebook, notebook, None, **how)
-        try:
-            return running.result()
-        except KeyboardInterrupt:
-            while not wait([running], timeout=0.1).done:
-                for kernel in kernels:
-                    kernel.provisioner.process.kill()
-            raise
-
-
-def _own_kernel(log, kernels: list[Any]) -> type:
+def _own_kernel(log) -> type:
     """Kernels of the interpreter that runs this, whatever else is registered as python3.
 
     What they say of themselves, such as a traceback at Ctrl-C, goes to `log`: cells' own errors are
-    in their outputs. Each that is started is put into `kernels`.
+    in their outputs.
     """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -313,7 +298,6 @@ def _own_kernel(log, kernels: list[Any]) -> type:
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **options) -> None:
             await super()._async_launch_kernel(kernel_cmd, **options | {"stderr": log})
-            kernels.append(self)
 
     return OwnKernel
 

@@ -212,6 +212,8 @@ def test_ctrl_c_at_the_terminal_is_one_clear_line(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # What a shell starts in the background ignores it, and so would all that this starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (path.parent / "started").exists() and time.monotonic() < deadline:
