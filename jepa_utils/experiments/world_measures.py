@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,16 +14,14 @@ from jepa_utils.data.batches import TrajectoryDataModule
 from jepa_utils.data.rooms import Rooms
 from jepa_utils.evaluation.collapse import effective_rank
 from jepa_utils.evaluation.drift import Corrected, drift, hindsight_correction, nearest_correction
+from jepa_utils.evaluation.encode import embed
 from jepa_utils.evaluation.planning import goal_cost, plan_cem, plan_mppi, run_episodes
 from jepa_utils.models.world import rollout
 
 if TYPE_CHECKING:
     from jepa_utils.experiments.worlds import WorldRecipe, WorldRow
 
-__all__ = ["COSTS", "PLANNERS", "Seen", "WorldData", "by_model", "by_truth", "look", "world_scores"]
-
-PLANNERS = ("CEM", "MPPI")
-COSTS = ("endpoint", "summed", "closest")
+__all__ = ["Seen", "WorldData", "by_model", "by_truth", "look", "world_scores"]
 
 _NEAR = 8 / 32  # sides: a shorter way is no task
 
@@ -43,11 +40,7 @@ class WorldData:
         rooms, draw = Rooms(size=recipe.size), torch.Generator().manual_seed(0)
 
         def walks(number: int, length: int, held_out: bool) -> tuple[Tensor, Tensor]:
-            layouts = (
-                rooms.fixed_layout(number)
-                if row.fixed
-                else rooms.layouts(number, draw, held_out=held_out)
-            )
+            layouts = _layouts(rooms, row, number, draw, held_out)
             made = rooms.random_walks(layouts, length, draw)
             return _states(made.positions, layouts[:, None]), made.actions
 
@@ -65,10 +58,16 @@ def _states(positions: Tensor, layouts: Tensor) -> Tensor:
     return torch.cat([positions, layouts.expand_as(positions)], dim=-1)
 
 
+def _layouts(
+    rooms: Rooms, row: WorldRow, number: int, draw: torch.Generator, held_out: bool
+) -> Tensor:
+    if row.fixed:
+        return rooms.fixed_layout(number)
+    return rooms.layouts(number, draw, held_out=held_out)
+
+
 def _embed(module: nn.Module, world: WorldData, states: Tensor) -> Tensor:
-    with torch.no_grad():
-        parts = [module.encoder(world.show(part)) for part in states.split(50)]
-    return torch.cat(parts)
+    return embed(lambda part: module.encoder(world.show(part)), states, batch_size=50)
 
 
 def _line(h: Tensor, wanted: Tensor) -> Callable[[Tensor], Tensor]:
@@ -102,15 +101,12 @@ def _pixels(found: Tensor, states: Tensor, size: int) -> Tensor:
     return size * (found[..., :2] - states[..., :2]).norm(dim=-1).mean(dim=0)
 
 
-def _rolled(predictor: nn.Module, seen: Seen, world: WorldData) -> Tensor:
-    with torch.no_grad():
-        return rollout(predictor, seen.test[:, 0], world.test[1])
-
-
+@torch.no_grad()
 def _drifts(predictor: nn.Module, seen: Seen, world: WorldData) -> dict[str, list[float]]:
     """Curves over the horizon."""
-    rolled, states = _rolled(predictor, seen, world), world.test[0][:, 1:]
-    found = drift(rolled, seen.test[:, 1:], seen.test[:, 0], seen.bank)
+    (states, actions), start = world.test, seen.test[:, 0]
+    rolled, states = rollout(predictor, start, actions), states[:, 1:]
+    found = drift(rolled, seen.test[:, 1:], start, seen.bank)
     size = world.rooms.size
     curves = {
         "error": found.error,
@@ -166,10 +162,7 @@ def _planner(name: str, recipe: WorldRecipe) -> Callable[..., Tensor]:
 def _episodes(world: WorldData, recipe: WorldRecipe) -> tuple[Tensor, Tensor]:
     """First states and goals' states, (E, 4) each: in different rooms, and not near each other."""
     rooms, draw, number = world.rooms, torch.Generator().manual_seed(1), recipe.episodes
-    if world.row.fixed:
-        layouts = rooms.fixed_layout(number)
-    else:
-        layouts = rooms.layouts(number, draw, held_out=True)
+    layouts = _layouts(rooms, world.row, number, draw, held_out=True)
     start, goal = (rooms.random_positions(layouts, draw) for _ in range(2))
 
     def easy() -> Tensor:
@@ -181,6 +174,7 @@ def _episodes(world: WorldData, recipe: WorldRecipe) -> tuple[Tensor, Tensor]:
     return _states(start, layouts), _states(goal, layouts)
 
 
+@torch.no_grad()
 def _planned(
     world: WorldData,
     recipe: WorldRecipe,
@@ -189,17 +183,14 @@ def _planned(
     *,
     planner: str,
     cost: str,
-    execute: int | None = None,
 ) -> dict[str, float]:
     """Success of a planner that imagines (E, S, H, A) from what it sees of the present (E, D)."""
     rooms, draw = world.rooms, torch.Generator().manual_seed(2)
     start, goal = _episodes(world, recipe)
-    seen_goal, took, calls = see(goal), 0.0, 0
+    seen_goal = see(goal)
 
     def plan(now: Tensor, left: Tensor | None) -> Tensor:
-        nonlocal took, calls
-        began = time.perf_counter()
-        found = _planner(planner, recipe)(
+        return _planner(planner, recipe)(
             lambda actions: goal_cost(imagine(now, actions), seen_goal, kind=cost),
             len(start),
             recipe.plan_horizon,
@@ -207,8 +198,6 @@ def _planned(
             start=left,
             generator=draw,
         )
-        took, calls = took + time.perf_counter() - began, calls + 1
-        return found
 
     def step(states: Tensor, actions: Tensor) -> Tensor:
         moved = rooms.step(states[:, :2], actions, states[:, 2:])
@@ -219,25 +208,18 @@ def _planned(
         return way <= rooms.reach
 
     done = run_episodes(
-        plan,
-        step,
-        see,
-        reached,
-        start,
-        budget=recipe.budget,
-        execute=recipe.execute if execute is None else execute,
+        plan, step, see, reached, start, budget=recipe.budget, execute=recipe.execute
     )
     return {
         "success": float(done.success.float().mean()),
         "steps": float(done.steps.float().mean()),
-        "seconds a plan": took / max(1, calls) / len(start),
     }
 
 
 def by_model(
     module: nn.Module, world: WorldData, recipe: WorldRecipe, predictor: nn.Module, **how: Any
 ) -> dict[str, float]:
-    """Share of episodes that a planner solves in a model's head; its steps, and seconds a plan.
+    """Share of episodes that a planner solves in a model's head, and the steps that it takes.
 
     Parameters
     ----------
@@ -248,7 +230,7 @@ def by_model(
     predictor : nn.Module
         The module's, corrected or not.
     **how
-        "planner" of `PLANNERS` and "cost" of `COSTS`; "execute" in place of the recipe's.
+        "planner", CEM or MPPI, and "cost", a kind of `goal_cost`.
     """
 
     def imagine(now: Tensor, actions: Tensor) -> Tensor:
@@ -308,8 +290,12 @@ def world_scores(
         at = min(30, len(curve["error"])) - 1
         scores[f"{name}, error at 30"] = curve["error"][at]
         scores[f"{name}, pixels at 30"] = curve["pixels"][at]
+    how = dict(planner="MPPI", cost="summed")
     if part != "search":
         for name, predictor in predictors.items():
-            found = by_model(module, world, recipe, predictor, planner="MPPI", cost="summed")
+            found = by_model(module, world, recipe, predictor, **how)
             scores |= {f"{name}, {what}": value for what, value in found.items()}
+    if part == "models":
+        truth = by_truth(world, recipe, **how)
+        scores |= {f"truth, {what}": value for what, value in truth.items()}
     return scores, curves

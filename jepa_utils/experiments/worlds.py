@@ -14,15 +14,7 @@ from torch import Tensor, nn
 
 from jepa_utils.data.batches import TrajectoryDataModule
 from jepa_utils.experiments.store import Outcome, Run, complete_record, measured
-from jepa_utils.experiments.world_measures import (
-    COSTS,
-    PLANNERS,
-    WorldData,
-    by_model,
-    by_truth,
-    look,
-    world_scores,
-)
+from jepa_utils.experiments.world_measures import WorldData, look, world_scores
 from jepa_utils.models.world import ActionPredictor, WorldDecoder, WorldEncoder
 from jepa_utils.objectives.sigreg import SIGReg
 from jepa_utils.objectives.vcreg import VCReg
@@ -36,7 +28,6 @@ __all__ = [
     "WORLD_RECIPES",
     "WorldRecipe",
     "WorldRow",
-    "planners_compared",
     "world_record",
     "world_training",
 ]
@@ -315,37 +306,3 @@ def _run(
         "row settings": asdict(row),
     }
     return Outcome(entry)
-
-
-def planners_compared(module: nn.Module, row: WorldRow, recipe: WorldRecipe) -> dict[str, Any]:
-    """Success by planner and cost, of a model and of the world itself.
-
-    Parameters
-    ----------
-    module : LightningModule
-        Trained, from `world_training`.
-    row : WorldRow
-        Its settings.
-    recipe : WorldRecipe
-        What all rows share.
-
-    Returns
-    -------
-    dict of str to dict
-        "model" and "truth": by planner and cost, such as "MPPI, summed", the share of episodes that
-        reach their goal, their mean number of steps, and the seconds that a plan takes.
-    """
-    world = WorldData.of(recipe, row)
-    ways = [(planner, cost) for planner in PLANNERS for cost in COSTS]
-    return {
-        "model": {
-            f"{planner}, {cost}": by_model(
-                module, world, recipe, module.predictor, planner=planner, cost=cost
-            )
-            for planner, cost in ways
-        },
-        "truth": {
-            f"{planner}, {cost}": by_truth(world, recipe, planner=planner, cost=cost)
-            for planner, cost in ways
-        },
-    }

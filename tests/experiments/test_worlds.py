@@ -8,7 +8,7 @@ import torch
 
 from jepa_utils.experiments import worlds as experiment
 from jepa_utils.experiments.store import read_record
-from jepa_utils.experiments.world_measures import WorldData, by_model, by_truth
+from jepa_utils.experiments.world_measures import WorldData, _episodes, by_model, by_truth
 from jepa_utils.experiments.worlds import MODELS, WorldRecipe, WorldRow, world_record
 
 TINY = WorldRecipe.tiny()
@@ -34,6 +34,7 @@ def test_every_model_is_trained_and_measured(record):
             assert len(run["curves"][way]["error"]) == TINY.horizon
             assert scores[f"{way}, error at 30"] == run["curves"][way]["error"][-1]
             assert 0 <= scores[f"{way}, success"] <= 1
+        assert 0 <= scores["truth, success"] <= 1
         looks = run["curves"]["looks"]
         assert len(looks) == 1 + TINY.looks and looks[0] != looks[-1]
         assert looks[-1]["position"] == pytest.approx(scores["position"], abs=1e-5)
@@ -79,16 +80,29 @@ def test_layouts_that_are_planned_in_were_not_trained_on():
     assert len(layouts(one.train[0]) | layouts(one.test[0])) == 1
 
 
-def test_the_world_itself_finds_the_way_and_an_untrained_model_does_not():
+def test_episodes_lead_through_the_door_of_layouts_that_are_new():
+    world = WorldData.of(TINY, WorldRow())
+    start, goal = _episodes(world, replace(TINY, episodes=200))
+    layouts = start[:, 2:]
+    assert torch.equal(layouts, goal[:, 2:])
+    held_out = set(map(tuple, world.rooms.layout_grid(held_out=True).tolist()))
+    assert set(map(tuple, layouts.tolist())) <= held_out
+    rooms = [world.rooms.room_of(states[:, :2], layouts) for states in (start, goal)]
+    assert (rooms[0] != rooms[1]).all()
+    assert (world.rooms.shortest_path(start[:, :2], goal[:, :2], layouts) >= 8 / 32).all()
+
+
+@pytest.mark.parametrize("planner", ["CEM", "MPPI"])
+def test_the_world_itself_finds_the_way_and_an_untrained_model_does_not(planner):
     recipe = replace(
         TINY, episodes=12, budget=40, plan_horizon=20, samples=100, elites=10, iterations=2
     )
     world = WorldData.of(recipe, WorldRow())
-    found = by_truth(world, recipe, planner="MPPI", cost="summed")
+    found = by_truth(world, recipe, planner=planner, cost="summed")
     assert found["success"] > 0.6 and found["steps"] < 40
     torch.manual_seed(0)
     module = experiment.world_training(WorldRow(), recipe)
-    blind = by_model(module, world, recipe, module.predictor, planner="MPPI", cost="summed")
+    blind = by_model(module, world, recipe, module.predictor, planner=planner, cost="summed")
     assert blind["success"] < 0.4
 
 
