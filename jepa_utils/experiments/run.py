@@ -8,7 +8,7 @@ from typing import Any
 
 from jepa_utils.data.load import load_data
 from jepa_utils.data.tokens import load_tokenizer
-from jepa_utils.experiments import captions, cifar10, spirals, texts, word_tables, worlds
+from jepa_utils.experiments import captions, cifar10, eyes, spirals, texts, word_tables, worlds
 
 __all__ = ["EXPERIMENTS", "run_experiments"]
 
@@ -28,6 +28,14 @@ def _captions(recipe: str, parts: list[str], source: str | None, root: Path, **h
     encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
     settings = getattr(captions.CaptionRecipe, recipe)()
     captions.caption_record(settings, photographs, encoder=encoder, name=recipe, **chosen, **how)
+
+
+def _eyes(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    loaded = [load_data(name, source=source) for name in ("flickr8k", "cifar10")]
+    for table in loaded:
+        how["say"](str(table.provenance))
+    chosen = {"parts": parts} if parts else {}
+    eyes.eye_record(getattr(eyes.EyeRecipe, recipe)(), *loaded, name=recipe, **chosen, **how)
 
 
 def _texts(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
@@ -67,6 +75,7 @@ def _worlds(recipe: str, parts: list[str], source: str | None, root: Path, **how
 EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.RECIPES),
     "captions": (_captions, captions.CAPTION_RECIPES),
+    "eyes": (_eyes, eyes.EYE_RECIPES),
     "texts": (_texts, texts.TEXT_RECIPES),
     "spiral": (_spiral, spirals.SPIRAL_RECIPES),
     "words": (_words, word_tables.WORD_RECIPES),

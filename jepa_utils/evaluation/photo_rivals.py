@@ -1,0 +1,316 @@
+"""Ways to find a photograph by a sentence without training a network on the pairs.
+
+Photographs as gradients and colours, or as codes of patches; sentences as counts of words; and
+canonical correlations between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from jepa_utils.arguments import check_count
+from jepa_utils.evaluation.retrieval import recall_at_k
+
+__all__ = ["CCA", "fit_cca", "gradients_and_colours", "patch_codes", "word_counts"]
+
+ORIENTATIONS = 9
+
+
+@dataclass(frozen=True)
+class CCA:
+    """Two linear maps into one space, in which partners correlate most.
+
+    Attributes
+    ----------
+    pictures, sentences : tuple of Tensor
+        Mean (D,) and map (D, E) of each side.
+    """
+
+    pictures: tuple[Tensor, Tensor]
+    sentences: tuple[Tensor, Tensor]
+
+    def embed_pictures(self, features: Tensor) -> Tensor:
+        """Features (N, D) to embeddings (N, E)."""
+        mean, weights = self.pictures
+        return (features - mean) @ weights
+
+    def embed_sentences(self, counts: Tensor) -> Tensor:
+        """Counts (M, V) to embeddings (M, E)."""
+        mean, weights = self.sentences
+        return (counts - mean) @ weights
+
+    def recalls(self, features: Tensor, counts: Tensor) -> dict[str, float]:
+        """Recall at 1, 5 and 10 of C sentences for each of N photographs, both ways.
+
+        Parameters
+        ----------
+        features : Tensor, shape (N, D)
+        counts : Tensor, shape (N, C, V)
+            Of the sentences of each photograph.
+        """
+        pictures = self.embed_pictures(features)
+        lines = self.embed_sentences(counts.flatten(0, 1))
+        rows = torch.arange(len(counts))
+        own = rows.unsqueeze(1) == rows.repeat_interleave(counts.shape[1])  # (N, N C)
+        ways = {
+            "text to image": recall_at_k(lines, pictures, positives=own.T),
+            "image to text": recall_at_k(pictures, lines, positives=own),
+        }
+        return {f"{way} @{k}": share for way, found in ways.items() for k, share in found.items()}
+
+
+def fit_cca(
+    features: Tensor,
+    counts: Tensor,
+    *,
+    ridge: float,
+    dimensions: int = 128,
+    power: float = 4.0,
+    components: int = 800,
+    seed: int = 0,
+) -> CCA:
+    """Ridge-regularised canonical correlation analysis of pictures and their texts.
+
+    Each side is first reduced to its leading principal components. Directions are weighted by
+    a power of their correlation, which serves search better than equal weights.
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, D)
+        Of pictures.
+    counts : Tensor, shape (N, V)
+        Of all words said of each.
+    ridge : float
+        Added to each side's covariance, in units of its mean variance; positive.
+    dimensions : int, default 128
+        E, canonical directions kept; fewer where a side has fewer.
+    power : float, default 4.0
+        Of the correlations as weights.
+    components : int, default 800
+        Principal components of each side, at most.
+    seed : int, default 0
+        Of their randomised computation.
+
+    Returns
+    -------
+    CCA
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or `ridge` is not positive.
+
+    References
+    ----------
+    Hardoon et al., "Canonical correlation analysis: an overview with application to learning
+    methods" (2004); for the power, Gong et al., arXiv 1212.4522.
+    """
+    if features.dim() != 2 or counts.dim() != 2 or len(features) != len(counts):
+        raise ValueError(
+            f"features must be (N, D) and counts (N, V), got {tuple(features.shape)} and "
+            f"{tuple(counts.shape)}"
+        )
+    if not ridge > 0:
+        raise ValueError(f"ridge must be positive, got {ridge}")
+    dimensions = check_count("dimensions", dimensions)
+    sides = [_Side(x, components, ridge, seed) for x in (features, counts)]
+    left, right = (side.whitened for side in sides)
+    u, correlations, v = torch.linalg.svd(left.T @ right / len(features), full_matrices=False)
+    kept = slice(min(dimensions, len(correlations)))
+    weights = correlations[kept].clamp(max=1) ** power
+    return CCA(sides[0].map(u[:, kept] * weights), sides[1].map(v.T[:, kept] * weights))
+
+
+class _Side:
+    """Principal components of one side, and their whitening."""
+
+    def __init__(self, x: Tensor, components: int, ridge: float, seed: int):
+        self.mean = x.mean(dim=0)
+        centred = x - self.mean
+        count = min(components, *x.shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            _, _, basis = torch.svd_lowrank(centred, min(count + 20, *x.shape), niter=3)
+        self.basis = basis[:, :count]  # (D, P)
+        narrow = (centred @ self.basis).double()
+        covariance = narrow.T @ narrow / len(x)
+        identity = torch.eye(count, dtype=covariance.dtype)
+        values, vectors = torch.linalg.eigh(
+            covariance + ridge * covariance.diagonal().mean() * identity
+        )
+        self.whiten = vectors * values.clamp(min=1e-12).rsqrt() @ vectors.T
+        self.whitened = narrow @ self.whiten  # (N, P)
+
+    def map(self, directions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mean, self.basis @ (self.whiten @ directions).to(self.basis)
+
+
+def word_counts(
+    sentences: Sequence[Sequence[str]], others: Sequence[Sequence[str]], *, min_count: int = 3
+) -> tuple[Tensor, Tensor]:
+    """TF-IDF vectors of sentences, and of others by the same words and frequencies.
+
+    Parameters
+    ----------
+    sentences, others : sequence of sequences of str
+        C sentences of each photograph; the first argument's make vocabulary and frequencies.
+    min_count : int, default 3
+        Sentences in which a word must occur.
+
+    Returns
+    -------
+    tuple of Tensor, shapes (N, C, V) and (M, C, V)
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    counter = TfidfVectorizer(min_df=min_count, sublinear_tf=True)
+    counter.fit([line for row in sentences for line in row])
+    both = []
+    for rows in (sentences, others):
+        table = counter.transform([line for row in rows for line in row])
+        both.append(torch.from_numpy(table.toarray()).float().unflatten(0, (len(rows), -1)))
+    return both[0], both[1]
+
+
+def gradients_and_colours(photographs: Tensor, *, cells: int = 12) -> Tensor:
+    """Histograms of oriented gradients, and means and deviations of colour, without any learning.
+
+    Parameters
+    ----------
+    photographs : Tensor of uint8, shape (N, 3, S, S)
+        Square; S divisible by `cells`.
+    cells : int, default 12
+        Cells in a row, even. Of each, 9 orientations; blocks of 2 x 2 cells are normalised
+        together.
+
+    Returns
+    -------
+    Tensor, shape (N, D)
+        D = 36 (cells - 1)^2 + 6 (cells / 2)^2; both parts have the same sum of variances.
+
+    Raises
+    ------
+    ValueError
+        If photographs are no square images of uint8 that `cells` divides.
+
+    References
+    ----------
+    Dalal and Triggs, "Histograms of oriented gradients for human detection" (2005).
+    """
+    side = photographs.shape[-1] if photographs.dim() == 4 else 0
+    if photographs.shape[1:] != (3, side, side) or photographs.dtype != torch.uint8 or not side:
+        raise ValueError(
+            f"photographs must be uint8 of shape (N, 3, S, S), got {tuple(photographs.shape)} of "
+            f"{photographs.dtype}"
+        )
+    if cells < 2 or cells % 2 or side % cells:
+        raise ValueError(f"cells must be even and divide {side} pixels, got {cells}")
+    parts = [_described(part / 255, cells) for part in photographs.split(500)]
+    shapes, colours = (torch.cat(part) for part in zip(*parts, strict=True))
+    spread = [x.var(dim=0).sum().sqrt().clamp(min=1e-6) for x in (shapes, colours)]
+    return torch.cat([shapes / spread[0], colours / spread[1]], dim=1)
+
+
+def _described(images: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
+    down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+    size = across.square() + down.square()
+    strongest = size.argmax(dim=1, keepdim=True)  # of the three colours
+    across, down = (x.gather(1, strongest).squeeze(1) for x in (across, down))
+    angle = torch.atan2(down, across).remainder(torch.pi) / torch.pi * ORIENTATIONS
+    low = angle.floor()
+    share, low = angle - low, low.long() % ORIENTATIONS  # (N, S, S)
+    strength = torch.hypot(across, down)
+    bins = images.new_zeros(len(images), ORIENTATIONS, *strength.shape[1:])
+    bins.scatter_(1, low.unsqueeze(1), (strength * (1 - share)).unsqueeze(1))
+    bins.scatter_add_(1, ((low + 1) % ORIENTATIONS).unsqueeze(1), (strength * share).unsqueeze(1))
+    histograms = F.adaptive_avg_pool2d(bins, cells)
+    blocks = F.unfold(histograms, 2)  # (N, 4 * 9, (cells - 1)^2)
+    shapes = F.normalize(blocks, dim=1).clamp(max=0.2)
+    means = F.adaptive_avg_pool2d(images, cells // 2)
+    squares = F.adaptive_avg_pool2d(images.square(), cells // 2)
+    deviations = (squares - means.square()).clamp(min=0).sqrt()
+    return shapes.flatten(1), torch.cat([means, deviations], dim=1).flatten(1)
+
+
+@torch.no_grad()
+def patch_codes(
+    photographs: Tensor,
+    others: Sequence[Tensor],
+    *,
+    centres: int = 800,
+    patch: int = 6,
+    grid: int = 4,
+    seed: int = 0,
+) -> list[Tensor]:
+    """Which of many typical patches lie where: k-means on whitened patches, no network.
+
+    Each patch is contrast-normalised and whitened; a photograph's code says how near its patches
+    come to each centre, beyond the mean of all centres ("triangle"), averaged over a grid.
+
+    Parameters
+    ----------
+    photographs : Tensor of uint8, shape (N, 3, S, S)
+        On these the centres are found.
+    others : sequence of Tensor of uint8, shape (M, 3, S, S)
+        To be coded; the first argument is not, unless it is among them.
+    centres : int, default 800
+        K.
+    patch : int, default 6
+        Side of a patch in pixels.
+    grid : int, default 4
+        Rows and columns over which codes are averaged.
+    seed : int, default 0
+        Of the patches drawn and of k-means.
+
+    Returns
+    -------
+    list of Tensor, shape (M, K * grid^2)
+
+    References
+    ----------
+    Coates, Lee and Ng, "An analysis of single-layer networks in unsupervised feature learning"
+    (2011).
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    draw = torch.Generator().manual_seed(seed)
+    count = min(len(photographs), 4000)
+    chosen = photographs[torch.randperm(len(photographs), generator=draw)[:count]]
+    places = F.unfold(chosen[:, :, ::1, ::1].float(), patch, stride=patch)  # (N, C, P)
+    patches = places.transpose(1, 2).flatten(0, 1)
+    patches = patches[torch.randperm(len(patches), generator=draw)[:100_000]]
+    patches = _contrast(patches)
+    mean = patches.mean(dim=0)
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+    whiten = vectors * (values + 0.1).rsqrt() @ vectors.T
+    words = MiniBatchKMeans(centres, batch_size=4096, n_init=1, max_iter=30, random_state=seed)
+    words.fit(((patches - mean) @ whiten).numpy())
+    known = torch.from_numpy(words.cluster_centers_).float()
+    return [
+        torch.cat([_coded(part, known, mean, whiten, patch, grid) for part in images.split(20)])
+        for images in others
+    ]
+
+
+def _contrast(patches: Tensor) -> Tensor:
+    centred = patches - patches.mean(dim=1, keepdim=True)
+    return centred / (patches.var(dim=1, keepdim=True) + 10).sqrt()
+
+
+def _coded(
+    images: Tensor, known: Tensor, mean: Tensor, whiten: Tensor, patch: int, grid: int
+) -> Tensor:
+    places = F.unfold(images.float(), patch, stride=2)  # (B, C, P)
+    side = round(places.shape[2] ** 0.5)
+    rows = (_contrast(places.transpose(1, 2).flatten(0, 1)) - mean) @ whiten
+    distances = torch.cdist(rows, known)
+    near = (distances.mean(dim=1, keepdim=True) - distances).clamp(min=0)
+    maps = near.view(len(images), side, side, -1).permute(0, 3, 1, 2)
+    return F.adaptive_avg_pool2d(maps, grid).flatten(1)
