@@ -6,6 +6,7 @@ canonical correlations between the two.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,10 +30,13 @@ class CCA:
     ----------
     pictures, sentences : tuple of Tensor
         Mean (D,) and map (D, E) of each side.
+    setting : dict
+        What the pictures held out chose.
     """
 
     pictures: tuple[Tensor, Tensor]
     sentences: tuple[Tensor, Tensor]
+    setting: dict[str, object]
 
     def embed_pictures(self, features: Tensor) -> Tensor:
         """Features (N, D) to embeddings (N, E)."""
@@ -67,17 +71,19 @@ class CCA:
 def fit_cca(
     features: Tensor,
     counts: Tensor,
+    held_out: tuple[Tensor, Tensor],
     *,
-    ridge: float,
-    dimensions: int = 128,
-    power: float = 4.0,
-    components: int = 800,
+    ridges: Sequence[float] = (0.03, 0.3, 3.0),
+    dimensions: Sequence[int] = (64, 128),
+    powers: Sequence[float] = (1.0, 2.0),
+    components: int = 500,
     seed: int = 0,
 ) -> CCA:
     """Ridge-regularised canonical correlation analysis of pictures and their texts.
 
     Each side is first reduced to its leading principal components. Directions are weighted by
-    a power of their correlation, which serves search better than equal weights.
+    a power of their correlation, which serves search better than equal weights. Of all settings
+    the one is taken by which the sentences held out find most of their pictures (recall@10).
 
     Parameters
     ----------
@@ -85,13 +91,15 @@ def fit_cca(
         Of pictures.
     counts : Tensor, shape (N, V)
         Of all words said of each.
-    ridge : float
-        Added to each side's covariance, in units of its mean variance; positive.
-    dimensions : int, default 128
-        E, canonical directions kept; fewer where a side has fewer.
-    power : float, default 4.0
+    held_out : tuple of Tensor, shapes (M, D) and (M, C, V)
+        Other pictures, and the counts of each of their C sentences.
+    ridges : sequence of float
+        Positive; of each side, in units of its mean variance, added to its covariance.
+    dimensions : sequence of int
+        Canonical directions kept; fewer where a side has fewer.
+    powers : sequence of float
         Of the correlations as weights.
-    components : int, default 800
+    components : int, default 500
         Principal components of each side, at most.
     seed : int, default 0
         Of their randomised computation.
@@ -103,7 +111,7 @@ def fit_cca(
     Raises
     ------
     ValueError
-        If shapes do not fit, or `ridge` is not positive.
+        If shapes do not fit, or a ridge is not positive.
 
     References
     ----------
@@ -115,21 +123,31 @@ def fit_cca(
             f"features must be (N, D) and counts (N, V), got {tuple(features.shape)} and "
             f"{tuple(counts.shape)}"
         )
-    if not ridge > 0:
-        raise ValueError(f"ridge must be positive, got {ridge}")
-    dimensions = check_count("dimensions", dimensions)
-    sides = [_Side(x, components, ridge, seed) for x in (features, counts)]
-    left, right = (side.whitened for side in sides)
-    u, correlations, v = torch.linalg.svd(left.T @ right / len(features), full_matrices=False)
-    kept = slice(min(dimensions, len(correlations)))
-    weights = correlations[kept].clamp(max=1) ** power
-    return CCA(sides[0].map(u[:, kept] * weights), sides[1].map(v.T[:, kept] * weights))
+    if not ridges or min(ridges) <= 0:
+        raise ValueError(f"ridges must be positive, one at least, got {ridges}")
+    pictures, sentences = (_Side(x, components, seed) for x in (features, counts))
+    best, most = None, -1.0
+    for ridge, other in itertools.product(ridges, ridges):
+        left, right = pictures.whitening(ridge), sentences.whitening(other)
+        shared = left.T @ (pictures.narrow.T @ sentences.narrow / len(features)) @ right
+        u, correlations, v = torch.linalg.svd(shared, full_matrices=False)
+        for count, power in itertools.product(dimensions, powers):
+            weights = correlations[:count].clamp(max=1) ** power
+            fitted = CCA(
+                pictures.map(left @ (u[:, :count] * weights)),
+                sentences.map(right @ (v.T[:, :count] * weights)),
+                {"ridges": (ridge, other), "dimensions": count, "power": power},
+            )
+            found = fitted.recalls(*held_out)["text to image @10"]
+            if found > most:
+                best, most = fitted, found
+    return best
 
 
 class _Side:
-    """Principal components of one side, and their whitening."""
+    """Principal components of one side."""
 
-    def __init__(self, x: Tensor, components: int, ridge: float, seed: int):
+    def __init__(self, x: Tensor, components: int, seed: int):
         self.mean = x.mean(dim=0)
         centred = x - self.mean
         count = min(components, *x.shape)
@@ -137,17 +155,16 @@ class _Side:
             torch.default_generator.manual_seed(seed)
             _, _, basis = torch.svd_lowrank(centred, min(count + 20, *x.shape), niter=3)
         self.basis = basis[:, :count]  # (D, P)
-        narrow = (centred @ self.basis).double()
-        covariance = narrow.T @ narrow / len(x)
-        identity = torch.eye(count, dtype=covariance.dtype)
-        values, vectors = torch.linalg.eigh(
-            covariance + ridge * covariance.diagonal().mean() * identity
-        )
-        self.whiten = vectors * values.clamp(min=1e-12).rsqrt() @ vectors.T
-        self.whitened = narrow @ self.whiten  # (N, P)
+        self.narrow = (centred @ self.basis).double()  # (N, P)
+        self.covariance = self.narrow.T @ self.narrow / len(x)
+
+    def whitening(self, ridge: float) -> Tensor:
+        added = ridge * self.covariance.diagonal().mean()
+        values, vectors = torch.linalg.eigh(self.covariance)
+        return vectors * (values.clamp(min=0) + added).rsqrt() @ vectors.T
 
     def map(self, directions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.mean, self.basis @ (self.whiten @ directions).to(self.basis)
+        return self.mean, self.basis @ directions.to(self.basis)
 
 
 def word_counts(
