@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jepa_utils.arguments import check_count
 from jepa_utils.evaluation.retrieval import recall_at_k
 
 __all__ = ["CCA", "fit_cca", "gradients_and_colours", "patch_codes", "word_counts"]

@@ -1,12 +1,7 @@
-"""Chapter 5's experiment: what its trainings reach when they get more than a page's time.
-
-Six parts, each with one or several settings and several seeds:
+"""Chapter 5's generated scenes: what is understood of them after more than a page's time.
 
 - "scenes": pairs of scene and caption, with captions of look-alikes in one batch.
-- "answers": the embedding of an answer from visual tokens and a question.
 - "hidden tokens": visual tokens from visible ones and the own caption, another's, or none.
-- "temperature", "batch size", "objective": pairs of photograph and sentence, one thing changed at a
-  time.
 """
 
 from __future__ import annotations
@@ -18,42 +13,32 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa_utils.data.batches import CaptionDataModule, Words
-from jepa_utils.data.images import caption_table
-from jepa_utils.data.load import LoadedData
 from jepa_utils.data.masking import random_masks
-from jepa_utils.data.scenes import RELATIONS, scene_contents, scene_questions, scenes
+from jepa_utils.data.scenes import RELATIONS, scene_contents, scenes
 from jepa_utils.data.tokens import CaptionTokenizer
-from jepa_utils.evaluation.caption_tests import (
-    hidden_token_recall,
-    photo_scores,
-    true_caption_preferred,
-)
-from jepa_utils.evaluation.encode import embed, frozen_tokens, photo_tokens
+from jepa_utils.evaluation.caption_tests import hidden_token_recall, true_caption_preferred
+from jepa_utils.evaluation.encode import embed, frozen_tokens
 from jepa_utils.evaluation.retrieval import recall_at_k
 from jepa_utils.experiments.store import Outcome, Run, complete_record, measured
 from jepa_utils.models.checkpoints import load_encoder, save_weights
 from jepa_utils.models.text import TextEncoder
-from jepa_utils.models.vision_language import CrossPredictor, ImageHead, QueryPredictor
-from jepa_utils.objectives.infonce import InfoNCE, alignment, uniformity
-from jepa_utils.objectives.sigreg import SIGReg
-from jepa_utils.objectives.vicreg import VICReg
+from jepa_utils.models.vision_language import CrossPredictor, ImageHead
+from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.training.fit import History, fit
 from jepa_utils.training.jepa import JEPA, TokenJEPA, train_pair
 
-__all__ = ["CAPTION_RECIPES", "EXPERIMENTS", "OBJECTIVES", "CaptionRecipe", "caption_record"]
+__all__ = ["CAPTION_RECIPES", "EXPERIMENTS", "CaptionRecipe", "caption_record"]
 
 
-EXPERIMENTS = ("scenes", "answers", "hidden tokens", "temperature", "batch size", "objective")
+EXPERIMENTS = ("scenes", "hidden tokens")
 
 
 def caption_record(
     recipe: CaptionRecipe,
-    photographs: LoadedData,
     *,
     encoder: Path | str,
     name: str,
@@ -73,8 +58,6 @@ def caption_record(
     ----------
     recipe : CaptionRecipe
         Settings.
-    photographs : LoadedData
-        Flickr8k or its sample, from `load_data`.
     encoder : path
         Checkpoint of the frozen encoder.
     name : str
@@ -104,7 +87,7 @@ def caption_record(
         raise ValueError(f"experiments must be some of {', '.join(EXPERIMENTS)}, got {unknown}")
     encoder = Path(encoder)
     how = dict(devices=devices, nodes=nodes)
-    bench = _Bench(recipe, photographs, load_encoder(encoder)[0], how)
+    bench = _Bench(recipe, load_encoder(encoder)[0], how)
     runs = [
         Run({"experiment": part, "setting": setting}, run, stages=2)
         for part in experiments
@@ -114,10 +97,7 @@ def caption_record(
         "captions",
         name,
         recipe=recipe,
-        data={
-            "photographs": photographs.provenance.sha256,
-            "encoder": hashlib.sha256(encoder.read_bytes()).hexdigest(),
-        },
+        data={"encoder": hashlib.sha256(encoder.read_bytes()).hexdigest()},
         runs=runs,
         folder=folder,
         checkpoints=checkpoints,
@@ -139,43 +119,14 @@ def _outcome(scores: dict[str, float], histories: list[History], **saved) -> Out
 class _Bench:
     """What the parts share, each thing made when it is first needed."""
 
-    def __init__(
-        self, recipe: CaptionRecipe, photographs: LoadedData, encoder: nn.Module, how: dict
-    ):
-        self.recipe, self.photographs, self.encoder, self.how = recipe, photographs, encoder, how
+    def __init__(self, recipe: CaptionRecipe, encoder: nn.Module, how: dict):
+        self.recipe, self.encoder, self.how = recipe, encoder, how
 
     def runs(self, experiment: str) -> dict[str, Callable[[int, list[Path]], Outcome]]:
         """A function of seed and checkpoints for each setting of a part."""
-        recipe = self.recipe
-        match experiment:
-            case "scenes":
-                return {"look-alikes": self.scene_run}
-            case "answers":
-                return {"questions": self.answer_run}
-            case "hidden tokens":
-                return {text: partial(self.token_run, text) for text in ("own", "shuffled", "none")}
-            case "temperature":
-                fixed = {
-                    str(t): partial(self.photo_run, dict(objective=InfoNCE(t)))
-                    for t in recipe.temperatures
-                }
-                return fixed | {"learned": partial(self.photo_run, {})}
-            case "batch size":
-                rules = {
-                    str(size): dict(objective=InfoNCE(0.07), batch_size=size)
-                    for size in recipe.batch_sizes
-                }
-                return {size: partial(self.photo_run, rule) for size, rule in rules.items()}
-        runs = {}
-        for name in recipe.objectives:
-            rule = OBJECTIVES[name]
-            runs[f"{name}, text learns"] = partial(self.photo_run, rule)
-            # no gradient reaches a frozen text
-            one_side = {"regularize": "context"} if "regularizer" in rule else {}
-            runs[f"{name}, text frozen"] = partial(
-                self.photo_run, rule | one_side | {"frozen_text": True}
-            )
-        return runs
+        if experiment == "scenes":
+            return {"look-alikes": self.scene_run}
+        return {text: partial(self.token_run, text) for text in ("own", "shuffled", "none")}
 
     @cached_property
     def worlds(self) -> dict:
@@ -250,48 +201,6 @@ class _Bench:
         scores = {f"{split} @{k}": share for k, share in found.items()}
         return scores | {f"{split}, {attribute}": share for attribute, share in preferred.items()}
 
-    def answer_run(self, seed: int, states: list[Path]) -> Outcome:
-        some = slice(self.recipe.answer_scenes)
-        tokens = self.tokens["train"][some]
-        questions, answers = scene_questions(self.worlds["train"].captions[some])
-        reader, choices = CaptionTokenizer.from_captions(questions + answers), sorted(set(answers))
-        asked, told = (
-            tuple(part.unsqueeze(1) for part in reader(lines)) for lines in (questions, answers)
-        )
-        kinds = torch.tensor([choices.index(answer) for answer in answers])
-        predictor = QueryPredictor(
-            tokens.shape[2], self.encoder.grid, 128, vocabulary=len(reader), width=64, dropout=0.0
-        )
-        text = TextEncoder(
-            len(reader),
-            dimensions=128,
-            heads=4,
-            layers=0,
-            max_length=32,
-            dropout=0.0,
-            token_std=0.1,
-        )
-        batches = lambda size: CaptionDataModule(
-            tokens, told, questions=asked, groups=kinds, batch_size=size, seed=seed
-        )
-        _, histories = self.stages(
-            (predictor, text), batches, self.recipe.answer_stages, seed, states
-        )
-        known, world = embed(text, *reader(choices)), self.worlds["seen"]
-        new_questions, new_answers = scene_questions(world.captions)
-        right = torch.tensor([[choice == answer for choice in choices] for answer in new_answers])
-        keep, (ids, visible) = (
-            right.any(dim=1),
-            reader(new_questions),
-        )  # few scenes may not show every answer
-        scores = {}
-        for name, shift in (("right", 0), ("right with another scene's question", 1)):
-            guess = embed(
-                predictor, self.tokens["seen"], ids.roll(shift, 0), visible.roll(shift, 0)
-            )
-            scores[name] = recall_at_k(guess[keep], known, ks=(1,), positives=right[keep])[1]
-        return _outcome(scores | {"choices": len(choices)}, histories)
-
     def token_run(self, text: str, seed: int, states: list[Path]) -> Outcome:
         some, recipe, grid = slice(self.recipe.token_scenes), self.recipe, self.encoder.grid
         vectors = nn.Embedding(len(self.tokenizer), 64)
@@ -314,77 +223,8 @@ class _Bench:
         right = recall(module.cpu().eval(), self.tokens["seen"], caption)
         return _outcome({"true token is nearest": right}, [history])
 
-    @cached_property
-    def photos(self) -> dict[str, tuple[Tensor, Words]]:
-        """Of each split: tokens, and ids and visible of the sentences, (N, 5, L)."""
-        tables = {
-            split: caption_table(self.photographs.data[split], size=96)
-            for split in ("train", "test")
-        }
-        vocabulary = CaptionTokenizer.from_captions(
-            [s for row in tables["train"][1] for s in row], min_count=3, max_length=24
-        )
-        self.words = len(vocabulary)
-        parts = {}
-        for split, (pictures, sentences) in tables.items():
-            words = vocabulary([s for row in sentences for s in row])
-            parts[split] = (
-                photo_tokens(self.encoder, pictures),
-                tuple(x.unflatten(0, (len(sentences), -1)) for x in words),
-            )
-        return parts
-
-    def photo_run(self, rule: dict[str, Any], seed: int, states: list[Path]) -> Outcome:
-        rule, recipe = dict(rule), self.recipe
-        tokens, sentences = self.photos["train"]
-        dropout = recipe.photo_dropout
-        head = ImageHead(tokens.shape[1], tokens.shape[2], width=tokens.shape[2], dropout=dropout)
-        text = TextEncoder(
-            self.words,
-            dimensions=128,
-            heads=4,
-            layers=0,
-            max_length=32,
-            dropout=dropout,
-            token_std=0.1,
-        )
-        text.requires_grad_(not rule.pop("frozen_text", False))
-        size = min(rule.pop("batch_size", 256), len(tokens))
-        data = CaptionDataModule(tokens, sentences, batch_size=size, seed=seed)
-        how = dict(epochs=recipe.photo_epochs, seed=seed, checkpoint=states[0], **self.how)
-        module, history = train_pair(head, text, data, **how, **rule)
-        return _outcome(measured(photo_scores)(module, *self.photos["test"]), [history])
-
 
 CAPTION_RECIPES = ("tiny", "long")  # constructors of CaptionRecipe
-
-
-def _spread(a: Tensor, b: Tensor) -> Tensor:
-    return (uniformity(a) + uniformity(b)) / 2
-
-
-def _align_and_spread(a: Tensor, b: Tensor) -> Tensor:
-    return alignment(a, b) + _spread(a, b)
-
-
-_spread.distributed = _align_and_spread.distributed = True
-
-
-#: Objectives for pairs of photograph and sentence. Only those with InfoNCE or uniformity push
-#: single strangers apart.
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "InfoNCE": dict(objective=InfoNCE(0.07)),
-    # alignment alone, halved
-    "cosine": dict(objective=lambda a, b: 1 - F.cosine_similarity(a, b).mean()),
-    "uniformity": dict(objective=_spread),
-    "alignment and uniformity": dict(objective=_align_and_spread),
-    "L1": dict(objective=F.l1_loss),
-    "L2": dict(objective=F.mse_loss),
-    "VICReg": dict(objective=VICReg()),
-    "L2 and SIGReg": dict(
-        objective=F.mse_loss, regularizer=SIGReg(), weight=0.05, regularize="both"
-    ),
-}
 
 
 Stage = tuple[int, float, int]  # passes, learning rate, batch size
@@ -402,40 +242,21 @@ class CaptionRecipe:
         (6, 2e-3, 256),
         (4, 4e-4, 512),
     )  # of pairs of scene and caption
-    answer_scenes: int = 24_000  # scenes that questions are asked about
-    answer_stages: tuple[Stage, ...] = ((4, 2e-3, 128), (2, 4e-4, 256))
     token_scenes: int = 12_000  # scenes whose tokens are hidden
     token_epochs: int = 4  # passes over them
     token_hidden: float = 0.75  # share that is hidden
-    photo_epochs: int = 8  # passes over photographs
-    photo_dropout: float = 0.1  # of image head and word vectors
-    temperatures: tuple[float, ...] = (0.01, 0.03, 0.07, 0.2, 1.0)
-    batch_sizes: tuple[int, ...] = (32, 128, 512)
-    objectives: tuple[str, ...] = tuple(OBJECTIVES)  # of photograph and sentence
     num_seeds: int = 3  # runs of each setting
 
     @classmethod
     def tiny(cls) -> CaptionRecipe:
         """For tests: few scenes, one pass."""
-        stages = dict(scene_stages=((1, 2e-3, 64), (1, 4e-4, 64)), answer_stages=((1, 2e-3, 64),))
-        sizes = dict(
-            scenes=256,
-            gallery=40,
-            answer_scenes=128,
-            token_scenes=64,
-            token_epochs=1,
-            photo_epochs=1,
-        )
-        compared = dict(
-            temperatures=(0.01, 0.07, 1.0),
-            batch_sizes=(32, 512),
-            objectives=("InfoNCE", "cosine", "uniformity"),
-        )
-        return cls(**stages, **sizes, **compared, num_seeds=1)
+        stages = ((1, 2e-3, 64), (1, 4e-4, 64))
+        sizes = dict(scenes=256, gallery=40, token_scenes=64, token_epochs=1)
+        return cls(scene_stages=stages, **sizes, num_seeds=1)
 
     @classmethod
     def long(cls) -> CaptionRecipe:
-        """About an hour on two CPU cores."""
+        """About half an hour on two CPU cores."""
         return cls()
 
     def scene_networks(

@@ -8,7 +8,16 @@ from typing import Any
 
 from jepa_utils.data.load import load_data
 from jepa_utils.data.tokens import load_tokenizer
-from jepa_utils.experiments import captions, cifar10, eyes, spirals, texts, word_tables, worlds
+from jepa_utils.experiments import (
+    captions,
+    cifar10,
+    eyes,
+    photographs,
+    spirals,
+    texts,
+    word_tables,
+    worlds,
+)
 
 __all__ = ["EXPERIMENTS", "run_experiments"]
 
@@ -22,12 +31,10 @@ def _cifar10(recipe: str, parts: list[str], source: str | None, root: Path, **ho
 
 
 def _captions(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
-    photographs = load_data("flickr8k", source=source)
-    how["say"](str(photographs.provenance))
     chosen = {"experiments": parts} if parts else {}
     encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
     settings = getattr(captions.CaptionRecipe, recipe)()
-    captions.caption_record(settings, photographs, encoder=encoder, name=recipe, **chosen, **how)
+    captions.caption_record(settings, encoder=encoder, name=recipe, **chosen, **how)
 
 
 def _eyes(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
@@ -49,6 +56,19 @@ def _texts(recipe: str, parts: list[str], source: str | None, root: Path, **how:
     settings = getattr(texts.TextRecipe, recipe)()
     loaded = (wiki, photographs, reviews, tokenizer)
     texts.text_record(settings, *loaded, name=recipe, **chosen, **how)
+
+
+def _photographs(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    loaded = [load_data(name, source=source) for name in ("flickr8k", "cifar10")]
+    for table in loaded:
+        how["say"](str(table.provenance))
+    eyes_at = {
+        "SIGReg": how["folder"] / "eyes" / f"{recipe}_eye.safetensors",
+        "I-JEPA": root / "results" / "cifar10" / "five_passes_ijepa.safetensors",
+    }
+    chosen = {"parts": parts} if parts else {}
+    settings = getattr(photographs.PhotoRecipe, recipe)()
+    photographs.photo_record(settings, *loaded, eyes=eyes_at, name=recipe, **chosen, **how)
 
 
 def _spiral(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
@@ -77,6 +97,7 @@ EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "captions": (_captions, captions.CAPTION_RECIPES),
     "eyes": (_eyes, eyes.EYE_RECIPES),
     "texts": (_texts, texts.TEXT_RECIPES),
+    "photographs": (_photographs, photographs.PHOTO_RECIPES),
     "spiral": (_spiral, spirals.SPIRAL_RECIPES),
     "words": (_words, word_tables.WORD_RECIPES),
     "worlds": (_worlds, worlds.WORLD_RECIPES),
