@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from jepa_utils.arguments import check_count, whole
+from jepa_utils.arguments import check_count
 from jepa_utils.data.words import tokenize
 from jepa_utils.figures.style import COLOURS, figure_style
 from jepa_utils.models.text import TextEncoder
@@ -87,9 +87,7 @@ def photo_search_data(
         encoder has layers or knows other words than the tokenizer, an example has no known word or
         does not exist, or a number is out of range. The argument is named.
     """
-    side, quality = check_count("side", side), whole("quality", quality)
-    if not 1 <= quality <= 100:
-        raise ValueError(f"quality must lie between 1 and 100, got {quality}")
+    side, quality = check_count("side", side), check_count("quality", quality, 100)
     _check_photographs(photographs, captions)
     _check_encoder(encoder, tokenizer)
     dimensions = encoder.tokens.embedding_dim
@@ -245,7 +243,11 @@ def _check_photographs(photographs: Tensor, captions: Sequence[Sequence[str]]) -
             f"captions must be {shape[0]} lists, one a photograph, got {len(captions)}"
         )
     for place, row in enumerate(captions):
-        if isinstance(row, str) or not row or not all(isinstance(c, str) and c.strip() for c in row):
+        if (
+            isinstance(row, str)
+            or not row
+            or not all(isinstance(c, str) and c.strip() for c in row)
+        ):
             raise ValueError(
                 f"captions must be lists of texts, none empty, got {row!r} as captions[{place}]"
             )
