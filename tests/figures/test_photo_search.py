@@ -338,15 +338,16 @@ def test_the_first_example_is_searched_untouched(page):
 @pytest.mark.parametrize("box", (0, 1))
 def test_the_page_ranks_as_the_package_and_the_encoder_do(box, page):
     kind, asked = BOXES[box], queries()
-    shared = []
+    shared, times = [], []
     for query, seen in zip(asked, ask(page.locator("figure").nth(box), *asked), strict=True):
         near, true = search_photographs(made(**kind), query), true_cosines(query, **kind)
         np.testing.assert_allclose(seen["near"], near, atol=1e-4, err_msg=query)
         np.testing.assert_allclose(seen["near"], true, atol=0.01, err_msg=query)
         shared.append(len({*seen["found"][:10]} & {*np.argsort(-true)[:10]}))
         assert seen["found"] == sorted(range(NUMBER), key=lambda i: -seen["near"][i])[:FIRST]
-        assert seen["ms"] < 50
+        times.append(seen["ms"])
     assert np.mean(shared) > 9.5
+    assert np.median(times) < 50
 
 
 def test_text_is_cut_as_python_cuts_it(figure):
@@ -498,6 +499,7 @@ def test_a_photograph_shows_what_was_written_of_it_and_finds_others_like_it(figu
     figure.locator(".play-said", has_text="Written of this one: “").wait_for()
     item.locator("button").click()
     assert panel.count() == 0 and state(figure)["open"] is None
+    figure.locator(".play-said", has_text="Found first, with a similarity of").wait_for()
     item.locator("button").click()
     panel.get_by_role("button", name="More like this").click()
     seen, near = state(figure), search_photographs(made(), photo)

@@ -6,7 +6,7 @@ play.add("photo_search", function (root, data, tools) {
   const utf8 = (array) => new TextDecoder().decode(Uint8Array.from(array.values));
   const captions = utf8(data.captions).split("\n").map((line) => line.split("\t"));
   const words = utf8(data.words).split("\n"), numbers = new Map(words.map((word, n) => [word, n]));
-  const now = { words: null, photo: null, tokens: [], missing: [], order: [], near: [], meant: [], place: NaN, open: null, ms: 0 };
+  const now = { words: null, photo: null, tokens: [], missing: [], order: [], near: [], meant: [], place: NaN, open: null, said: "", ms: 0 };
   const many = (n) => n.toLocaleString("en"), quoted = (photo) => `\u201c${captions[photo][0].replace(/[\s.]+$/, "")}\u201d`;
 
   root.append(tools.make("style", {}, `
@@ -140,7 +140,7 @@ play.add("photo_search", function (root, data, tools) {
     chosen.remove();
     now.open = now.open === photo ? null : photo;
     for (const one of list.children) one.querySelector("button").setAttribute("aria-pressed", String(+one.dataset.photo === now.open));
-    if (now.open === null) return;
+    if (now.open === null) return tools.say(now.said);
     const sentences = captions[photo].map((caption) => tools.button(caption, () => { choose({ words: caption }); stop(buttons()[0], true); }));
     const like = tools.button("More like this", () => { choose({ photo }); stop(buttons()[0], true); });
     chosen.replaceChildren(
@@ -175,7 +175,8 @@ play.add("photo_search", function (root, data, tools) {
     }
     list.replaceChildren(...items);
     if (items.length) stop(buttons()[0]);
-    tools.say(summary(all, nothing));
+    now.said = summary(all, nothing);
+    tools.say(now.said);
   }
 
   function summary(all, nothing) {
