@@ -116,6 +116,7 @@ PUBLIC = {
     "experiments.word_tables": ("WordRecipe", "word_record"),
     "figures.film": ("show_player",),
     "figures.passages": ("passage_data", "passage_still"),
+    "figures.photo_search": ("photo_search_data", "photo_search_still", "search_photographs"),
     "figures.play": ("show_play",),
     "figures.source": ("show_source",),
     "figures.style": ("figure_style", "plot_dots", "plot_map", "plot_runs", "show_figure"),

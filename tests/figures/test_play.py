@@ -89,7 +89,7 @@ def test_other_data_is_kept_as_it_is():
         (
             dict(name="sigreg.js"),
             ValueError,
-            r"name must be one of hero, lambdas, passages, shadow, sigreg, spread, wordmap, got 'sigreg.js'",
+            r"name must be one of hero, lambdas, passages, photo_search, shadow, sigreg, spread, wordmap, got 'sigreg.js'",
         ),
         (dict(name="losses"), ValueError, r"name must be one of .*, got 'losses'"),
         (dict(name="../play"), ValueError, r"got '../play'"),
