@@ -207,7 +207,7 @@ def gradients_and_colours(photographs: Tensor, *, cells: int = 12) -> Tensor:
     Returns
     -------
     Tensor, shape (N, D)
-        D = 36 (cells - 1)^2 + 6 (cells / 2)^2; both parts have the same sum of variances.
+        D = 36 (cells - 1)^2 + 6 (cells / 2)^2; colours count twice.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def gradients_and_colours(photographs: Tensor, *, cells: int = 12) -> Tensor:
     parts = [_described(part / 255, cells) for part in photographs.split(500)]
     shapes, colours = (torch.cat(part) for part in zip(*parts, strict=True))
     spread = [x.var(dim=0).sum().sqrt().clamp(min=1e-6) for x in (shapes, colours)]
-    return torch.cat([shapes / spread[0], colours / spread[1]], dim=1)
+    return torch.cat([shapes / spread[0], 2 * colours / spread[1]], dim=1)
 
 
 def _described(images: Tensor, cells: int) -> tuple[Tensor, Tensor]:
