@@ -16,7 +16,14 @@ from torch.nn import functional as F
 
 from jepa_utils.evaluation.retrieval import recall_at_k
 
-__all__ = ["CCA", "fit_cca", "gradients_and_colours", "patch_codes", "word_counts"]
+__all__ = [
+    "CCA",
+    "fit_cca",
+    "gradients_and_colours",
+    "gradients_and_colours_of_places",
+    "patch_codes",
+    "word_counts",
+]
 
 ORIENTATIONS = 9
 
@@ -212,27 +219,70 @@ def gradients_and_colours(photographs: Tensor, *, cells: int = 12) -> Tensor:
     Raises
     ------
     ValueError
-        If photographs are no square images of uint8 that `cells` divides.
+        If photographs are no square images of uint8 whose side is divisible by `cells`, or `cells`
+        is odd.
 
     References
     ----------
     Dalal and Triggs, "Histograms of oriented gradients for human detection" (2005).
     """
+    if cells < 2 or cells % 2:
+        raise ValueError(f"cells must be even, got {cells}")
+    _check_photographs(photographs, cells)
+    parts = [_described(part / 255, cells) for part in photographs.split(500)]
+    shapes, colours = (torch.cat(part) for part in zip(*parts, strict=True))
+    blocks = F.unfold(shapes, 2)  # (N, 4 * 9, (cells - 1)^2)
+    shapes = F.normalize(blocks, dim=1).clamp(max=0.2).flatten(1)
+    colours = colours.flatten(1)
+    spread = [x.var(dim=0).sum().sqrt().clamp(min=1e-6) for x in (shapes, colours)]
+    return torch.cat([shapes / spread[0], 2 * colours / spread[1]], dim=1)
+
+
+def gradients_and_colours_of_places(photographs: Tensor, *, grid: int = 4) -> Tensor:
+    """The same for each place of a grid by itself, to stand beside a network's tokens.
+
+    Parameters
+    ----------
+    photographs : Tensor of uint8, shape (N, 3, S, S)
+        Square; S divisible by three times the grid.
+    grid : int, default 4
+        Places in a row.
+
+    Returns
+    -------
+    Tensor, shape (N, grid^2, 87)
+        81 numbers of gradients, of 3 x 3 cells, and means and deviations of three colours.
+
+    Raises
+    ------
+    ValueError
+        As `gradients_and_colours`.
+    """
+    _check_photographs(photographs, 3 * grid)
+    results = []
+    for part in photographs.split(500):
+        shapes, _ = _described(part / 255, 3 * grid)
+        cells = F.unfold(shapes, 3, stride=3)  # (N, 9 * 9, grid^2)
+        means = F.adaptive_avg_pool2d(part / 255, grid)
+        squares = F.adaptive_avg_pool2d((part / 255).square(), grid)
+        colours = torch.cat([means - 0.5, (squares - means.square()).clamp(min=0).sqrt()], dim=1)
+        results.append(torch.cat([F.normalize(cells, dim=1), colours.flatten(2)], dim=1).mT)
+    return torch.cat(results)
+
+
+def _check_photographs(photographs: Tensor, cells: int) -> None:
     side = photographs.shape[-1] if photographs.dim() == 4 else 0
     if photographs.shape[1:] != (3, side, side) or photographs.dtype != torch.uint8 or not side:
         raise ValueError(
             f"photographs must be uint8 of shape (N, 3, S, S), got {tuple(photographs.shape)} of "
             f"{photographs.dtype}"
         )
-    if cells < 2 or cells % 2 or side % cells:
-        raise ValueError(f"cells must be even and divide {side} pixels, got {cells}")
-    parts = [_described(part / 255, cells) for part in photographs.split(500)]
-    shapes, colours = (torch.cat(part) for part in zip(*parts, strict=True))
-    spread = [x.var(dim=0).sum().sqrt().clamp(min=1e-6) for x in (shapes, colours)]
-    return torch.cat([shapes / spread[0], 2 * colours / spread[1]], dim=1)
+    if side % cells:
+        raise ValueError(f"photographs must have a side that {cells} cells divide, got {side}")
 
 
 def _described(images: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    """Gradients (N, 9, cells, cells), and colours (N, 6, cells / 2, cells / 2)."""
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
     down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
@@ -246,13 +296,10 @@ def _described(images: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     bins = images.new_zeros(len(images), ORIENTATIONS, *strength.shape[1:])
     bins.scatter_(1, low.unsqueeze(1), (strength * (1 - share)).unsqueeze(1))
     bins.scatter_add_(1, ((low + 1) % ORIENTATIONS).unsqueeze(1), (strength * share).unsqueeze(1))
-    histograms = F.adaptive_avg_pool2d(bins, cells)
-    blocks = F.unfold(histograms, 2)  # (N, 4 * 9, (cells - 1)^2)
-    shapes = F.normalize(blocks, dim=1).clamp(max=0.2)
     means = F.adaptive_avg_pool2d(images, cells // 2)
     squares = F.adaptive_avg_pool2d(images.square(), cells // 2)
     deviations = (squares - means.square()).clamp(min=0).sqrt()
-    return shapes.flatten(1), torch.cat([means, deviations], dim=1).flatten(1)
+    return F.adaptive_avg_pool2d(bins, cells), torch.cat([means, deviations], dim=1)
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from jepa_utils.evaluation.encode import embed, encode_images, photo_tokens
 from jepa_utils.evaluation.photo_rivals import (
     fit_cca,
     gradients_and_colours,
+    gradients_and_colours_of_places,
     patch_codes,
     word_counts,
 )
@@ -117,9 +118,9 @@ class PhotoRow:
     objective: str = "InfoNCE"  # of OBJECTIVES
     temperature: float = 0.0  # of InfoNCE; 0 learns it
     weight: float = 0.0  # of a regulariser
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     text_rate: float = 1.0  # of the text encoder, in units of the learning rate
-    dropout: float = 0.3
+    dropout: float = 0.5
     width: int = 64  # numbers that the image head leaves of each token
     mirrored: bool = True  # mirrored photographs too: augmented views as partners
     frozen_text: bool = False  # the text encoder stays as it is drawn
@@ -131,29 +132,30 @@ class PhotoRow:
 class PhotoRecipe:
     """Settings that all rows share."""
 
-    size: int = 64  # pixels at which the convolutional eye looks
+    size: int = 96  # pixels at which the convolutional eye looks
+    grid: int = 4  # rows and columns of its tokens
     hidden: int = 256  # of the image head
     embedding: int = 128
     min_count: int = 3  # occurrences of a word that gets a vector
     centres: int = 400  # of patches
     passes: tuple[int, ...] = (20, 40)
+    eye_passes: tuple[int, ...] = (40, 80)
     search_passes: int = 20
-    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.07, 0.2, 1.0)
-    temperature_passes: tuple[int, ...] = (5, 10, 20, 40, 80)
+    temperature_passes: tuple[int, ...] = (5, 10, 20, 40)
     batch_sizes: tuple[int, ...] = (64, 256, 1024)
-    text_rates: tuple[float, ...] = (0.05, 0.1, 0.3, 1.0, 3.0)
-    class_passes: int = 20  # over images with their class as a sentence
-    class_images: int = 10_000
+    text_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    class_images: int = 2000  # of CIFAR-10, to be named
     num_seeds: int = 3
 
     @classmethod
     def tiny(cls) -> PhotoRecipe:
         """For tests: seconds."""
-        sizes = dict(size=32, hidden=16, embedding=8, centres=10, rates=(1e-3,))
-        passes = dict(passes=(1, 2), search_passes=1, temperature_passes=(1, 2), class_passes=1)
+        sizes = dict(size=32, grid=2, hidden=16, embedding=8, centres=10, rates=(1e-3,))
+        passes = dict(passes=(1, 2), eye_passes=(1, 2), search_passes=1, temperature_passes=(1, 2))
         few = dict(temperatures=(0.01, 1.0), batch_sizes=(32, 64), text_rates=(0.1, 1.0))
-        return cls(**sizes, **passes, **few, class_images=100, num_seeds=1)
+        return cls(**sizes, **passes, **few, class_images=50, num_seeds=1)
 
     @classmethod
     def page(cls) -> PhotoRecipe:
@@ -177,8 +179,8 @@ class PhotoRecipe:
         best = replace(won["InfoNCE"], passes=self.passes)
         match part:
             case "eyes":
-                rivals = {eye: replace(won[eye], passes=self.passes) for eye in list(EYES)[1:]}
-                return {"SIGReg": best, **rivals}
+                eyes = {"SIGReg": won["InfoNCE"]} | {eye: won[eye] for eye in list(EYES)[1:]}
+                return {eye: replace(row, passes=self.eye_passes) for eye, row in eyes.items()}
             case "objectives":
                 return {name: replace(won[name], passes=self.passes) for name in OBJECTIVES}
             case "temperature":
@@ -206,11 +208,13 @@ class PhotoRecipe:
         """Learning rates for each objective with its factors, and for each eye; dropout, width."""
         rows = {}
         for name in OBJECTIVES:
+            low, usual, high = FACTORS.get(name, (0.0,) * 3)
+            row = PhotoRow(objective=name, weight=usual)
             for rate in self.rates:
-                for factor in FACTORS.get(name, (0.0,)):
-                    label = f"{name}, rate {rate:g}" + f", factor {factor:g}" * bool(factor)
-                    rows[label] = PhotoRow(objective=name, learning_rate=rate, weight=factor)
-        for dropout in (0.1, 0.5):
+                rows[f"{name}, rate {rate:g}"] = replace(row, learning_rate=rate)
+            for factor in sorted({low, high} - {usual}):
+                rows[f"{name}, factor {factor:g}"] = replace(row, weight=factor)
+        for dropout in (0.3, 0.7):
             rows[f"InfoNCE, dropout {dropout:g}"] = PhotoRow(dropout=dropout)
         rows["InfoNCE, width 16"] = PhotoRow(width=16)
         for eye in list(EYES)[1:]:
@@ -252,14 +256,15 @@ class PhotoRecipe:
 #: Whose tokens there are: the eye's checkpoint, or what stands in for one.
 EYES = {
     "SIGReg": "chapter 5's eye: SIGReg on views of photographs and CIFAR-10",
+    "SIGReg, gradients, colours": "the same, and gradients and colours of each place",
     "untrained": "the same network as it is drawn",
     "I-JEPA": "chapter 4's eye after five passes over CIFAR-10",
     "pixels": "16 squares of 4x4 pixels",
 }
 
 
-def eye_tokens(eye: ResNet, photographs: Tensor, size: int) -> Tensor:
-    """Tokens of photographs at a size of one's choice, in half precision.
+def eye_tokens(eye: ResNet, photographs: Tensor, *, size: int, grid: int = 4) -> Tensor:
+    """What all stages of an eye see of photographs, in half precision.
 
     Parameters
     ----------
@@ -267,14 +272,16 @@ def eye_tokens(eye: ResNet, photographs: Tensor, size: int) -> Tensor:
     photographs : Tensor of uint8, shape (N, 3, S, S)
     size : int
         Side to which they are made.
+    grid : int, default 4
+        Rows and columns of tokens.
 
     Returns
     -------
-    Tensor of float16, shape (N, K, D)
+    Tensor of float16, shape (N, grid^2, sum of the channels)
     """
-    flat = nn.Sequential(eye, nn.Flatten())
-    parts = [encode_images(flat, resized(part, size)).half() for part in photographs.split(500)]
-    return torch.cat(parts).unflatten(1, (-1, eye.dimensions))
+    look = lambda images: eye.pyramid(images, grid).flatten(1)
+    parts = [encode_images(look, resized(part, size)).half() for part in photographs.split(500)]
+    return torch.cat(parts).unflatten(1, (-1, sum(eye.sizes["channels"])))
 
 
 def photo_record(
@@ -443,9 +450,15 @@ class _Bench:
         if eye == "pixels":
             small = F.interpolate(pictures.float(), 16, mode="area") / 255 - 0.5
             return F.unfold(small, 4, stride=4).mT.half()
+        if eye == "SIGReg, gradients, colours":
+            tokens = self._look("SIGReg", pictures)
+            grid = self.recipe.grid
+            counted = gradients_and_colours_of_places(resized(pictures, 24 * grid), grid=grid)
+            return torch.cat([tokens, counted.half()], dim=2)
         if eye == "I-JEPA":
             return photo_tokens(self.eyes[eye], pictures)
-        return eye_tokens(self.eyes[eye], pictures, self.recipe.size)
+        size, grid = self.recipe.size, self.recipe.grid
+        return eye_tokens(self.eyes[eye], pictures, size=size, grid=grid)
 
     def networks(self, row: PhotoRow, places: int, width: int) -> tuple[ImageHead, TextEncoder]:
         recipe = self.recipe
@@ -537,19 +550,14 @@ class _Bench:
         return shares.topk(min(HARDEST, len(shares) - 1), dim=1).values.sum(dim=1).mean().item()
 
     @cached_property
-    def class_images(self) -> dict[str, tuple[Tensor, Tensor]]:
-        splits = {}
-        for split in ("train", "test"):
-            table = self.cifar.data[split]
-            splits[split] = image_tensor(
-                table.select(range(min(len(table), self.recipe.class_images)))
-            )
-        return splits
+    def class_images(self) -> tuple[Tensor, Tensor]:
+        table = self.cifar.data["test"]
+        return image_tensor(table.select(range(min(len(table), self.recipe.class_images))))
 
     @measured
     def classes(self, module: JEPA, row: PhotoRow) -> dict[str, float]:
         """CIFAR-10's classes by name, from nothing but photographs and their sentences."""
-        images, labels = self.class_images["test"]
+        images, labels = self.class_images
         names = self.cifar.data["test"].features["label"].names
         sentences = class_captions(names)
         ids, visible = self.tokenizer([line for each in sentences for line in each])
@@ -557,7 +565,10 @@ class _Bench:
         visible = visible | ~known.unsqueeze(1)  # a sentence of unknown words is its first id
         lines = directions(embed(module.target_encoder, ids, visible))
         centres = directions(lines.unflatten(0, (len(names), -1)).mean(dim=1))
-        seen = directions(embed(module.context_encoder, self._look(row.eye, images)))
+        key = row.eye, "classes"
+        if key not in self.kept:
+            self.kept[key] = self._look(row.eye, images)
+        seen = directions(embed(module.context_encoder, self.kept[key]))
         right = ((seen @ centres.T).argmax(dim=1) == labels).double().mean().item()
         return {"CIFAR-10 by name": round(right, 4)}
 

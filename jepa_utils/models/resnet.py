@@ -92,11 +92,7 @@ class ResNet(nn.Module):
         ValueError
             If shapes do not fit.
         """
-        shape, step = tuple(images.shape), self.image_size // self.grid[0]
-        if len(shape) != 4 or shape[1] != 3 or any(side % step or not side for side in shape[2:]):
-            raise ValueError(
-                f"images must have shape (B, 3, H, W), H and W multiples of {step}, got {shape}"
-            )
+        self._check(images)
         x = self.layers(images.contiguous(memory_format=torch.channels_last))
         x = x.flatten(2).mT  # (B, K, D)
         if keep is None:
@@ -107,6 +103,44 @@ class ResNet(nn.Module):
                 f"got {tuple(keep.shape)} of {keep.dtype}"
             )
         return x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+    @torch.no_grad()
+    def pyramid(self, images: Tensor, grid: int | None = None) -> Tensor:
+        """What all stages see, side by side, for those who read a frozen network.
+
+        Early stages keep edges and colours, which the last one has learned not to tell.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, 3, H, W)
+            As for `forward`.
+        grid : int, optional
+            Rows and columns of places K; those of the last map by default.
+
+        Returns
+        -------
+        Tensor, shape (B, K, sum of the channels)
+            Each stage averaged to the K places, and scaled so that all weigh alike in an image.
+        """
+        self._check(images)
+        x, maps = images.contiguous(memory_format=torch.channels_last), []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, _Block):
+                maps.append(x)
+        size = maps[-1].shape[-2:] if grid is None else (grid, grid)
+        maps = [F.adaptive_avg_pool2d(m, size) for m in maps]
+        maps = [
+            m / m.square().mean(dim=(2, 3), keepdim=True).sum(1, keepdim=True).sqrt() for m in maps
+        ]
+        return torch.cat(maps, dim=1).flatten(2).mT
+
+    def _check(self, images: Tensor) -> None:
+        shape, step = tuple(images.shape), self.image_size // self.grid[0]
+        if len(shape) != 4 or shape[1] != 3 or any(side % step or not side for side in shape[2:]):
+            raise ValueError(
+                f"images must have shape (B, 3, H, W), H and W multiples of {step}, got {shape}"
+            )
 
 
 class _Block(nn.Module):
