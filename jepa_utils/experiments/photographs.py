@@ -35,6 +35,7 @@ from jepa_utils.evaluation.retrieval import directions
 from jepa_utils.experiments.eyes import load_eye, resized
 from jepa_utils.experiments.store import Outcome, Run, complete_record, measured, read_record
 from jepa_utils.models.checkpoints import load_encoder, save_weights
+from jepa_utils.models.mlp import MLP
 from jepa_utils.models.resnet import ResNet
 from jepa_utils.models.text import TextEncoder
 from jepa_utils.models.vision_language import ImageHead
@@ -81,6 +82,57 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 _spread.distributed = _align_and_spread.distributed = True
 
+
+class CrossPrediction(nn.Module):
+    """Each side predicts the other, whose embeddings get no gradient from it.
+
+    Parameters
+    ----------
+    dimensions : int
+        Width D of both embeddings.
+
+    References
+    ----------
+    Kuhn et al., "LeVLJEPA", arXiv 2607.00784, without its normalisation in the predictors.
+    """
+
+    def __init__(self, dimensions: int):
+        super().__init__()
+        self.from_pictures, self.from_sentences = (
+            MLP(dimensions, 2 * dimensions, dimensions, layers=1) for _ in range(2)
+        )
+
+    def forward(self, pictures: Tensor, sentences: Tensor) -> Tensor:
+        """Mean squared error of both predictions, for embeddings (B, D)."""
+        there = F.mse_loss(self.from_pictures(pictures), sentences.detach())
+        back = F.mse_loss(self.from_sentences(sentences), pictures.detach())
+        return (there + back) / 2
+
+
+class _Compared(nn.Module):
+    """A side of `CrossPrediction` as it is compared: itself, and what it predicts of the other."""
+
+    def __init__(self, encoder: nn.Module, predictor: nn.Module, first: bool):
+        super().__init__()
+        self.encoder, self.predictor, self.first = encoder, predictor, first
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        own = self.encoder(*inputs)
+        pair = directions(own), directions(self.predictor(own))
+        return torch.cat(pair if self.first else pair[::-1], dim=1)
+
+
+def _searched(module: JEPA) -> nn.Module:
+    """What photographs are searched with."""
+    predict = module.objective
+    if not isinstance(predict, CrossPrediction):
+        return module
+    sides = nn.Module()
+    sides.context_encoder = _Compared(module.context_encoder, predict.from_pictures, True)
+    sides.target_encoder = _Compared(module.target_encoder, predict.from_sentences, False)
+    return sides
+
+
 #: Objectives of photograph and sentence, and what regularises each side by itself. Only InfoNCE
 #: and uniformity push single strangers apart.
 OBJECTIVES: dict[str, Callable[[PhotoRow], dict[str, Any]]] = {
@@ -99,6 +151,12 @@ OBJECTIVES: dict[str, Callable[[PhotoRow], dict[str, Any]]] = {
     "L2 and VISReg": lambda row: dict(
         objective=F.mse_loss, regularizer=VISReg(), weight=row.weight, regularize="both"
     ),
+    "LeVLJEPA": lambda row: dict(
+        objective=CrossPrediction(row.embedding),
+        regularizer=SIGReg(),
+        weight=row.weight,
+        regularize="both",
+    ),
 }
 
 #: Factors that the search tries, where an objective has one: of invariance in VICReg, whose
@@ -107,6 +165,7 @@ FACTORS = {
     "VICReg": (5.0, 25.0, 125.0),
     "L2 and SIGReg": (0.01, 0.05, 0.25),
     "L2 and VISReg": (0.1, 1.0, 10.0),
+    "LeVLJEPA": (0.01, 0.05, 0.25),
 }
 
 
@@ -122,6 +181,7 @@ class PhotoRow:
     text_rate: float = 1.0  # of the text encoder, in units of the learning rate
     dropout: float = 0.5
     width: int = 64  # numbers that the image head leaves of each token
+    embedding: int = 128
     mirrored: bool = True  # mirrored photographs too: augmented views as partners
     frozen_text: bool = False  # the text encoder stays as it is drawn
     batch_size: int = 256
@@ -135,7 +195,6 @@ class PhotoRecipe:
     size: int = 96  # pixels at which the convolutional eye looks
     grid: int = 4  # rows and columns of its tokens
     hidden: int = 256  # of the image head
-    embedding: int = 128
     min_count: int = 3  # occurrences of a word that gets a vector
     centres: int = 400  # of patches
     passes: tuple[int, ...] = (20, 40)
@@ -145,6 +204,7 @@ class PhotoRecipe:
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.07, 0.2, 1.0)
     temperature_passes: tuple[int, ...] = (5, 10, 20, 40)
     batch_sizes: tuple[int, ...] = (64, 256, 1024)
+    batch_passes: int = 24  # of the middle one
     text_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
     class_images: int = 2000  # of CIFAR-10, to be named
     num_seeds: int = 3
@@ -152,9 +212,10 @@ class PhotoRecipe:
     @classmethod
     def tiny(cls) -> PhotoRecipe:
         """For tests: seconds."""
-        sizes = dict(size=32, grid=2, hidden=16, embedding=8, centres=10, rates=(1e-3,))
-        passes = dict(passes=(1, 2), eye_passes=(1, 2), search_passes=1, temperature_passes=(1, 2))
-        few = dict(temperatures=(0.01, 1.0), batch_sizes=(32, 64), text_rates=(0.1, 1.0))
+        sizes = dict(size=32, grid=2, hidden=16, centres=10, rates=(1e-3,))
+        passes = dict(passes=(2, 4), eye_passes=(2, 4), search_passes=2, temperature_passes=(2, 4))
+        passes["batch_passes"] = 4
+        few = dict(temperatures=(0.01, 1.0), batch_sizes=(32, 64, 128), text_rates=(0.1, 1.0))
         return cls(**sizes, **passes, **few, class_images=50, num_seeds=1)
 
     @classmethod
@@ -204,8 +265,8 @@ class PhotoRecipe:
                 rows = {}
                 for size in self.batch_sizes:
                     # as many photographs as the middle one, and as many steps
-                    same = max(1, round(self.passes[0] * size / middle))
-                    passes = tuple(sorted({self.passes[0], same}))
+                    same = round(self.batch_passes * size / middle)
+                    passes = tuple(sorted({self.batch_passes, same}))
                     rows[str(size)] = replace(best, batch_size=size, passes=passes)
                 return rows
             case "text rate":
@@ -478,12 +539,12 @@ class _Bench:
             width,
             width=row.width,
             hidden=recipe.hidden,
-            embedding=recipe.embedding,
+            embedding=row.embedding,
             dropout=row.dropout,
         )
         text = TextEncoder(
             len(self.tokenizer),
-            dimensions=recipe.embedding,
+            dimensions=row.embedding,
             layers=0,
             max_length=24,
             dropout=row.dropout,
@@ -517,7 +578,7 @@ class _Bench:
         def monitor() -> dict[str, float]:
             if module.trainer.global_step not in [n * data.steps for n in looks]:
                 return {}
-            return photo_scores(module, self.tokens(row.eye, split), self.words[split])
+            return photo_scores(_searched(module), self.tokens(row.eye, split), self.words[split])
 
         history = fit(
             module.train(),
