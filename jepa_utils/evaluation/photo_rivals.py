@@ -117,7 +117,7 @@ def fit_cca(
     Raises
     ------
     ValueError
-        If shapes do not fit, or a ridge is not positive.
+        If shapes do not fit, a ridge is not positive, or there is nothing to choose from.
 
     References
     ----------
@@ -131,6 +131,21 @@ def fit_cca(
         )
     if not ridges or min(ridges) <= 0:
         raise ValueError(f"ridges must be positive, one at least, got {ridges}")
+    others, new = held_out
+    if others.dim() != 2 or new.dim() != 3 or len(others) != len(new):
+        raise ValueError(
+            f"held_out must be (M, D) and (M, C, V), got {tuple(others.shape)} and "
+            f"{tuple(new.shape)}"
+        )
+    if others.shape[1] != features.shape[1] or new.shape[2] != counts.shape[1]:
+        raise ValueError(
+            f"held_out must be as wide as features and counts, {features.shape[1]} and "
+            f"{counts.shape[1]}, got {others.shape[1]} and {new.shape[2]}"
+        )
+    if not dimensions or not powers:
+        raise ValueError(
+            f"dimensions and powers must be one at least, got {dimensions} and {powers}"
+        )
     pictures, sentences = (_Side(x, components, seed) for x in (features, counts))
     best, most = None, -1.0
     for ridge, other in itertools.product(ridges, ridges):

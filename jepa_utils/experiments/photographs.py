@@ -231,12 +231,22 @@ class PhotoRecipe:
         part : str
             Of `PHOTO_PARTS`; "rivals" have no rows, for they are not trained.
         won : dict of str to PhotoRow, optional
-            What the search found for each objective; needed for all parts but the search.
+            What the search found for each objective and eye, from `winners`; needed for all parts
+            but "search" and "rivals".
+
+        Raises
+        ------
+        ValueError
+            If the part is unknown, or needs what the search found and does not get it.
         """
+        if part not in PHOTO_PARTS:
+            raise ValueError(f"part must be one of {', '.join(PHOTO_PARTS)}, got {part!r}")
         if part == "search":
             return self._search()
         if part == "rivals":
             return {}
+        if won is None:
+            raise ValueError(f"won must be what the search found, for {part!r}, got None")
         best = replace(won["InfoNCE"], passes=self.passes)
         match part:
             case "eyes":
@@ -263,7 +273,7 @@ class PhotoRecipe:
                 return {f"{rate:g}": replace(best, text_rate=rate) for rate in self.text_rates} | {
                     "not mirrored": replace(best, mirrored=False)
                 }
-        raise ValueError(f"part must be one of {', '.join(PHOTO_PARTS)}, got {part!r}")
+        raise AssertionError(f"a part without rows: {part}")
 
     def _search(self) -> dict[str, PhotoRow]:
         """Learning rates for each objective with its factors, and for each eye; dropout, width."""
@@ -391,7 +401,8 @@ def photo_record(
     ValueError
         If a part is unknown, or comes before the search is complete.
     RecordError
-        If the record that is there has other settings or data.
+        If the record that is there has other settings or data, or there is none and the first part
+        is not the search.
     CheckpointError
         If an eye is missing or damaged.
     """

@@ -120,9 +120,17 @@ class ResNet(nn.Module):
         Returns
         -------
         Tensor, shape (B, K, sum of the channels)
-            Each stage averaged to the K places, and scaled so that all weigh alike in an image.
+            Each stage averaged to the K places, and scaled so that all weigh alike in an image:
+            the mean over places of the sum of squares is 1.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit.
         """
         self._check(images)
+        if grid is not None:
+            grid = check_count("grid", grid)
         x, maps = images.contiguous(memory_format=torch.channels_last), []
         for layer in self.layers:
             x = layer(x)

@@ -277,13 +277,13 @@ def test_unknown_data_is_an_error_without_a_traceback():
 @pytest.fixture
 def trained(monkeypatch):
     """What the experiments were asked to do; none is done."""
-    from jepa_utils.experiments import captions, cifar10, run
+    from jepa_utils.experiments import cifar10, photographs, run
 
     calls, data = {}, SimpleNamespace(provenance="some data")
     monkeypatch.setattr(
         run, "load_data", lambda name, source=None: calls.update({name: source}) or data
     )
-    for module, name in ((cifar10, "pretrain_record"), (captions, "caption_record")):
+    for module, name in ((cifar10, "pretrain_record"), (photographs, "photo_record")):
         monkeypatch.setattr(module, name, lambda *a, name=name, **k: calls.update({"does": (a, k)}))
     return calls
 
@@ -304,21 +304,25 @@ def test_train_hands_on_recipe_methods_seeds_and_places(book, trained, recipe, s
 
 
 def test_train_takes_all_parts_and_the_largest_recipe_by_default(book, trained):
-    result = jepa("train", "captions", "--devices", "4", "--nodes", "2")
-    assert result.exit_code == 0 and "some data" in result.output
-    (_, _), options = trained["does"]
-    assert options["encoder"] == book / "results/cifar10/five_passes_ijepa.safetensors"
-    assert "experiments" not in options and options["seeds"] is None
+    from jepa_utils.experiments.photographs import PhotoRecipe
+
+    result = jepa("train", "photographs", "--devices", "4", "--nodes", "2")
+    assert result.exit_code == 0 and result.output.count("some data") == 2
+    (settings, _, _), options = trained["does"]
+    assert settings == PhotoRecipe.page() and {"flickr8k", "cifar10"} < set(trained)
+    assert options["eyes"] == {
+        "SIGReg": book / "results/eyes/page_eye.safetensors",
+        "I-JEPA": book / "results/cifar10/five_passes_ijepa.safetensors",
+    }
+    assert options["folder"] == book / "results"
+    assert "parts" not in options and options["seeds"] is None
     assert (options["devices"], options["nodes"]) == (4, 2)
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (
-            ("magic",),
-            "experiment must be one of cifar10, captions, texts, spiral, words, worlds, got 'magic'",
-        ),
+        (("magic",), "experiment must be one of cifar10, captions, eyes, texts, photographs, "),
         (("cifar10/magic", "--recipe", "tiny"), "methods must be some of I-JEPA"),
         (("captions/magic", "--recipe", "tiny"), "experiments must be some of scenes"),
         (("cifar10", "--recipe", "huge"), "recipe of cifar10 must be one of tiny, one_pass"),
