@@ -61,6 +61,7 @@ PUBLIC = {
         "stream_data",
         "token_chunks",
     ),
+    "data.triples": ("Questions", "Triples", "object_questions", "relation_questions", "triples"),
     "data.words": (
         "Vocabulary",
         "adjacent_pairs",
@@ -110,6 +111,13 @@ PUBLIC = {
     "evaluation.word_vectors": ("cca_vectors", "ppmi_svd", "word2vec"),
     "experiments.captions": ("CaptionRecipe", "caption_record"),
     "experiments.cifar10": ("VisionRecipe", "pretrain_record"),
+    "experiments.questions": (
+        "QuestionRecipe",
+        "QuestionRow",
+        "folded",
+        "question_record",
+        "question_scores",
+    ),
     "experiments.spirals": ("SpiralRecipe", "spiral_record"),
     "experiments.store": ("read_record",),
     "experiments.texts": ("TextRecipe", "TextRow", "text_batches", "text_record", "text_training"),
@@ -130,7 +138,12 @@ PUBLIC = {
     "models.mlp": ("MLP",),
     "models.predictors": ("PatchPredictor",),
     "models.text": ("TextDecoder", "TextEncoder", "WindowEncoder"),
-    "models.vision_language": ("CrossPredictor", "ImageHead", "QueryPredictor"),
+    "models.vision_language": (
+        "CausalQueryPredictor",
+        "CrossPredictor",
+        "ImageHead",
+        "QueryPredictor",
+    ),
     "models.vit": ("ViT", "patchify", "position_grid"),
     "models.world": (
         "ActionPredictor",

@@ -8,7 +8,7 @@ from typing import Any
 
 from jepa_utils.data.load import load_data
 from jepa_utils.data.tokens import load_tokenizer
-from jepa_utils.experiments import captions, cifar10, spirals, texts, word_tables, worlds
+from jepa_utils.experiments import captions, cifar10, questions, spirals, texts, word_tables, worlds
 
 __all__ = ["EXPERIMENTS", "run_experiments"]
 
@@ -28,6 +28,13 @@ def _captions(recipe: str, parts: list[str], source: str | None, root: Path, **h
     encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
     settings = getattr(captions.CaptionRecipe, recipe)()
     captions.caption_record(settings, photographs, encoder=encoder, name=recipe, **chosen, **how)
+
+
+def _questions(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    chosen = {"parts": parts} if parts else {}
+    encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
+    settings = getattr(questions.QuestionRecipe, recipe)()
+    questions.question_record(settings, encoder=encoder, name=recipe, **chosen, **how)
 
 
 def _texts(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
@@ -67,6 +74,7 @@ def _worlds(recipe: str, parts: list[str], source: str | None, root: Path, **how
 EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.RECIPES),
     "captions": (_captions, captions.CAPTION_RECIPES),
+    "questions": (_questions, questions.QUESTION_RECIPES),
     "texts": (_texts, texts.TEXT_RECIPES),
     "spiral": (_spiral, spirals.SPIRAL_RECIPES),
     "words": (_words, word_tables.WORD_RECIPES),
