@@ -94,7 +94,7 @@ class QuestionRow:
         """Rows of one kind take the settings of one search."""
         if self.attention == "causal":
             return "causal"
-        return self.eye if self.centres is None else "centres"
+        return "tokens" if self.centres is None else "centres"
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class QuestionRecipe:
     validation: int = 1000  # scenes for choosing
     width: int = 64  # of the predictor
     layers: int = 2
-    batch_size: int = 128
-    passes: int = 3  # over the scenes before the learning rate falls, and as many while it falls
-    search_passes: int = 2  # of the search, in which it does not fall
+    batch_size: int = 64
+    passes: int = 2  # over the scenes before the learning rate falls, and as many while it falls
+    search_passes: int = 1  # of the search, in which it does not fall
     rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3)  # of the search
     searched_centres: int = 64  # that stand for all numbers of centres in the search
-    centres: tuple[int, ...] = (16, 64, 256, 1024)
+    centres: tuple[int, ...] = (16, 1024, 64, 256)  # in the order in which they are run
     num_seeds: int = 3
 
     @classmethod
@@ -129,8 +129,8 @@ class QuestionRecipe:
     def rows(self, part: str, won: Mapping[str, QuestionRow]) -> dict[str, QuestionRow]:
         """The rows of a part by name; `won` are the settings that the search has chosen."""
         if part == "search":
-            kinds = [QuestionRow(), QuestionRow("as drawn")]
-            kinds += [QuestionRow(centres=self.searched_centres), QuestionRow(attention="causal")]
+            kinds = [QuestionRow(), QuestionRow(centres=self.searched_centres)]
+            kinds += [QuestionRow(attention="causal")]
             return {
                 f"{row.kind}, {rate:g}": replace(row, learning_rate=rate)
                 for row in kinds
@@ -138,10 +138,11 @@ class QuestionRecipe:
             }
         if part == "centres":
             return {f"{k} centres": replace(won["centres"], centres=k) for k in self.centres}
-        if part == "pixels":  # a look beside the comparison, without a search of its own
-            return {"pixels": replace(won["I-JEPA"], eye="pixels")}
-        names = {"main": ("I-JEPA", "as drawn"), "attention": ("causal",)}[part]
-        return {name: won[name] for name in names}
+        if part == "attention":
+            return {"causal": won["causal"]}
+        # Other eyes are controls, with the settings of the trained one.
+        eyes = {"main": ("I-JEPA", "as drawn"), "pixels": ("pixels",)}[part]
+        return {eye: replace(won["tokens"], eye=eye) for eye in eyes}
 
     def networks(
         self, row: QuestionRow, vocabulary: int, *, dimensions: int = 384
@@ -225,7 +226,7 @@ def question_record(
     path, record = Path(folder) / "questions" / f"{name}.json", {}
     for part in [part for part in QUESTION_PARTS if part in parts]:
         search = part == "search"
-        rows = recipe.rows(part, {} if search else _won(recipe, path))
+        rows = recipe.rows(part, {} if search else _best(recipe, read_record(path)["runs"]))
         record = complete_record(
             "questions",
             name,
@@ -248,14 +249,13 @@ def question_record(
     return record
 
 
-def _won(recipe: QuestionRecipe, path: Path) -> dict[str, QuestionRow]:
+def _best(recipe: QuestionRecipe, runs: Sequence[dict[str, Any]]) -> dict[str, QuestionRow]:
     """The settings of each kind of row that answered most about validation scenes."""
-    runs = {run["row"]: run for run in read_record(path)["runs"] if run["part"] == "search"}
+    found = {run["row"]: run["scores"]["right"] for run in runs if run["part"] == "search"}
     rows = recipe.rows("search", {})
-    if missing := [name for name in rows if name not in runs]:
+    if missing := [name for name in rows if name not in found]:
         raise RecordError(f"the search is not complete: {', '.join(missing)}")
-    order = sorted(rows, key=lambda name: runs[name]["scores"]["right"])
-    return {rows[name].kind: rows[name] for name in order}
+    return {rows[name].kind: rows[name] for name in sorted(rows, key=found.get)}
 
 
 def folded(tokens: Tensor) -> Tensor:
@@ -487,7 +487,7 @@ class _Bench:
         networks, entry = self.trained(row, seed, states, "test")
         if row.centres is not None:
             entry["scores"]["lost"] = round(self.lost, 4)
-        if row.kind != "I-JEPA":
+        if row != replace(QuestionRow(), learning_rate=row.learning_rate):
             return Outcome(entry)
         words = self.reader.vocabulary
         card = {
