@@ -2,12 +2,14 @@
 matter who sees whom?
 
 VL-JEPA's way of answering, on scenes of three objects: from visual tokens and a question to the
-embedding of the answer. Five parts:
+embedding of the answer. Six parts:
 
 - "search": the learning rate, by the answers about validation scenes, for each kind of network.
 - "main": the frozen eye, and the eye as it was drawn.
 - "centres": each visual token replaced by the nearest of K centres, as a visual vocabulary does it.
 - "attention": the same network with causal attention, read from its last word.
+- "relation": both attentions with twice as many scenes, half of which are asked where one object is
+  from another one. All other rows are asked for objects alone.
 - "pixels": raw patches in place of the eye's tokens.
 """
 
@@ -64,7 +66,7 @@ __all__ = [
 ]
 
 QUESTION_RECIPES = ("tiny", "page")  # constructors of QuestionRecipe
-QUESTION_PARTS = ("search", "main", "centres", "attention", "pixels")
+QUESTION_PARTS = ("search", "main", "centres", "attention", "relation", "pixels")
 
 EYES = ("I-JEPA", "as drawn", "pixels")
 ATTENTION = {"bidirectional": QueryPredictor, "causal": CausalQueryPredictor}
@@ -79,6 +81,7 @@ class QuestionRow:
     eye: str = "I-JEPA"  # of EYES
     centres: int | None = None  # each token becomes the nearest of so many; None leaves it alone
     attention: str = "bidirectional"  # of ATTENTION
+    both: bool = False  # kinds of questions, with twice as many scenes; else objects alone
     learning_rate: float = 4e-3
 
     def __post_init__(self) -> None:
@@ -96,18 +99,24 @@ class QuestionRow:
             return "causal"
         return "tokens" if self.centres is None else "centres"
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Kinds of questions."""
+        return tuple(KINDS) if self.both else ("object",)
+
 
 @dataclass(frozen=True)
 class QuestionRecipe:
     """Settings that all rows share."""
 
-    scenes: int = 24_000  # to train on, each with one question
+    scenes: int = 10_000  # to train on, each with one question
     gallery: int = 1000  # scenes of the test
     validation: int = 1000  # scenes for choosing
     width: int = 64  # of the predictor
     layers: int = 2
     batch_size: int = 64
     passes: int = 2  # over the scenes before the learning rate falls, and as many while it falls
+    relation_passes: int = 3  # the same where both kinds of questions are asked
     search_passes: int = 1  # of the search, in which it does not fall
     rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3)  # of the search
     searched_centres: int = 64  # that stand for all numbers of centres in the search
@@ -118,7 +127,14 @@ class QuestionRecipe:
     def tiny(cls) -> QuestionRecipe:
         """For tests: few scenes, one pass."""
         sizes = dict(scenes=96, gallery=40, validation=30, width=16, layers=1, batch_size=32)
-        few = dict(passes=1, search_passes=1, rates=(4e-3,), searched_centres=8, centres=(8,))
+        few = dict(
+            passes=1,
+            relation_passes=1,
+            search_passes=1,
+            rates=(4e-3,),
+            searched_centres=8,
+            centres=(8,),
+        )
         return cls(**sizes, **few, num_seeds=1)
 
     @classmethod
@@ -140,6 +156,9 @@ class QuestionRecipe:
             return {f"{k} centres": replace(won["centres"], centres=k) for k in self.centres}
         if part == "attention":
             return {"causal": won["causal"]}
+        if part == "relation":
+            named = {"bidirectional": won["tokens"], "causal": won["causal"]}
+            return {name: replace(row, both=True) for name, row in named.items()}
         # Other eyes are controls, with the settings of the trained one.
         eyes = {"main": ("I-JEPA", "as drawn"), "pixels": ("pixels",)}[part]
         return {eye: replace(won["tokens"], eye=eye) for eye in eyes}
@@ -251,7 +270,7 @@ def question_record(
 
 def _best(recipe: QuestionRecipe, runs: Sequence[dict[str, Any]]) -> dict[str, QuestionRow]:
     """The settings of each kind of row that answered most about validation scenes."""
-    found = {run["row"]: run["scores"]["right"] for run in runs if run["part"] == "search"}
+    found = {run["row"]: run["scores"]["object, right"] for run in runs if run["part"] == "search"}
     rows = recipe.rows("search", {})
     if missing := [name for name in rows if name not in found]:
         raise RecordError(f"the search is not complete: {', '.join(missing)}")
@@ -354,7 +373,7 @@ class _Bench:
 
     @cached_property
     def worlds(self) -> dict[str, Triples]:
-        sizes = (self.recipe.scenes, self.recipe.validation, self.recipe.gallery)
+        sizes = (2 * self.recipe.scenes, self.recipe.validation, self.recipe.gallery)
         splits = ("train", "validation", "test")
         return {
             split: triples(size, split=split, seed=i)
@@ -377,16 +396,12 @@ class _Bench:
         }
         return {kind: sorted(lines) for kind, lines in answers.items()}
 
-    @cached_property
-    def lessons(self) -> tuple[list[str], list[str]]:
-        """Questions and answers to train on: every other scene has one of each kind."""
-        pairs = [
-            [getattr(self.asked["train"][kind], name) for kind in KINDS]
-            for name in ("questions", "answers")
-        ]
-        number = self.recipe.scenes
-        questions, answers = ([kinds[i % 2][i] for i in range(number)] for kinds in pairs)
-        return questions, answers
+    def lessons(self, row: QuestionRow) -> tuple[list[str], list[str]]:
+        """Questions and answers to train on, one for each scene, the kinds in turn."""
+        asked = [self.asked["train"][kind] for kind in row.asks]
+        kinds, number = len(asked), len(row.asks) * self.recipe.scenes
+        questions = [asked[i % kinds].questions[i] for i in range(number)]
+        return questions, [asked[i % kinds].answers[i] for i in range(number)]
 
     @cached_property
     def reader(self) -> CaptionTokenizer:
@@ -399,11 +414,14 @@ class _Bench:
         if name in self._looked:
             return self._looked[name]
         if centres is None:
-            seen = {split: self._look(eye, world.images) for split, world in self.worlds.items()}
-            seen = {split: folded(part) for split, part in seen.items()}
+            images = {split: world.images for split, world in self.worlds.items()}
+            if eye != "I-JEPA":  # asked for objects alone
+                images["train"] = images["train"][: self.recipe.scenes]
+            seen = {split: folded(self._look(eye, part)) for split, part in images.items()}
         else:
             whole = {
-                split: part.unflatten(2, (4, -1)) for split, part in self.tokens(eye).items()
+                split: part[: self.recipe.scenes].unflatten(2, (4, -1))
+                for split, part in self.tokens(eye).items()
             }  # (N, 16, 4, D)
             table = _table(whole["train"], centres)
             seen = {split: _nearest(part, table).flatten(2) for split, part in whole.items()}
@@ -430,10 +448,10 @@ class _Bench:
         recipe, seen = self.recipe, self.tokens(row.eye, row.centres)
         torch.manual_seed(seed)
         networks = recipe.networks(row, len(self.reader), dimensions=seen["train"].shape[2])
-        questions, answers = self.lessons
+        questions, answers = self.lessons(row)
         every = sorted(set(answers))
         batches = CaptionDataModule(
-            seen["train"],
+            seen["train"][: len(answers)],
             tuple(part.unsqueeze(1) for part in self.reader(answers)),
             questions=tuple(part.unsqueeze(1) for part in self.reader(questions)),
             groups=torch.tensor([every.index(answer) for answer in answers]),
@@ -443,7 +461,8 @@ class _Bench:
         objective, losses, seconds, scores = InfoNCE(learn_temperature=True), [], 0.0, []
         passes, stages = recipe.search_passes, [Schedule(falling=False)]
         if split == "test":
-            passes, stages = recipe.passes, [*stages, Schedule(warmup=0.02)]
+            passes = recipe.relation_passes if row.both else recipe.passes
+            stages.append(Schedule(warmup=0.02))
         for stage, (schedule, state) in enumerate(zip(stages, states, strict=True)):
             _, history = train_pair(
                 *networks,
@@ -459,7 +478,7 @@ class _Bench:
             losses += history.losses["loss"]
             seconds += history.seconds
             found = {}
-            for kind in KINDS:
+            for kind in row.asks:
                 about = self.asked[split][kind], self.choices[kind]
                 part = measured(question_scores)(*networks, self.reader, seen[split], *about)
                 found |= {f"{kind}, {name}": round(share, 4) for name, share in part.items()}
@@ -480,8 +499,7 @@ class _Bench:
     def search_run(self, row: QuestionRow, seed: int, states: list[Path]) -> Outcome:
         _, entry = self.trained(row, seed, states, "validation")
         entry.pop("half")
-        right = sum(entry["scores"][f"{kind}, right"] for kind in KINDS) / len(KINDS)
-        return Outcome(entry | {"scores": {"right": round(right, 4), **entry["scores"]}})
+        return Outcome(entry)
 
     def run(self, row: QuestionRow, seed: int, states: list[Path]) -> Outcome:
         networks, entry = self.trained(row, seed, states, "test")

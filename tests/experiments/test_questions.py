@@ -75,6 +75,7 @@ def test_every_part_has_its_rows(record, folder):
         "main": ["I-JEPA", "as drawn"],
         "centres": ["8 centres"],
         "attention": ["causal"],
+        "relation": ["bidirectional", "causal"],
         "pixels": ["pixels"],
     }
     assert record == read_record(folder / "results" / "questions" / "tiny.json")
@@ -82,22 +83,23 @@ def test_every_part_has_its_rows(record, folder):
 
 
 def test_a_run_says_what_it_found_and_what_it_took(record):
-    wanted = {f"{kind}, {share}" for kind in KINDS for share in SHARES}
     sizes = set()
-    for part in QUESTION_PARTS[1:]:
-        for run in runs_of(record, part).values():
-            assert set(run["scores"]) - {"lost"} == set(run["half"]) == wanted
-            assert all(0 <= share <= 1 for name, share in run["scores"].items() if name != "lost")
-            assert run["half"] != run["scores"]
-            assert run["steps"] == 2 * RECIPE.passes * (RECIPE.scenes // RECIPE.batch_size)
-            assert run["samples"] == run["steps"] * RECIPE.batch_size
-            assert len(run["losses"]) == 2 * RECIPE.passes
-            sizes.add(run["parameters"])
+    for run in record["runs"]:
+        part = run["part"]
+        kinds = KINDS if part == "relation" else KINDS[:1]
+        wanted = {f"{kind}, {share}" for kind in kinds for share in SHARES}
+        assert set(run["scores"]) - {"lost"} == wanted
+        assert all(0 <= share <= 1 for name, share in run["scores"].items() if name != "lost")
+        passes = RECIPE.search_passes if part == "search" else 2 * RECIPE.passes
+        batches = len(kinds) * RECIPE.scenes // RECIPE.batch_size
+        assert run["steps"] == passes * batches and len(run["losses"]) == passes
+        assert run["samples"] == run["steps"] * RECIPE.batch_size
+        if part == "search":
+            assert "half" not in run
+        else:
+            assert set(run["half"]) == wanted and run["half"] != run["scores"]
+        sizes.add((part == "pixels", run["parameters"]))
     assert len(sizes) == 2  # pixels have narrower tokens; all others are equal
-    for run in runs_of(record, "search").values():
-        assert "half" not in run and set(run["scores"]) == wanted | {"right"}
-        found = [run["scores"][f"{kind}, right"] for kind in KINDS]
-        assert run["scores"]["right"] == pytest.approx(sum(found) / 2, abs=1e-4)
     assert 0 < runs_of(record, "centres")["8 centres"]["scores"]["lost"] < 1
 
 
@@ -105,12 +107,16 @@ def test_each_kind_of_row_takes_the_rate_that_won_its_own_search():
     recipe = replace(RECIPE, rates=(1e-3, 2e-3), centres=(4, 8))
     best = {"tokens": 1e-3, "centres": 2e-3, "causal": 1e-3}
     runs = [
-        {"part": "search", "row": name, "scores": {"right": row.learning_rate == best[row.kind]}}
+        {
+            "part": "search",
+            "row": name,
+            "scores": {"object, right": row.learning_rate == best[row.kind]},
+        }
         for name, row in recipe.rows("search", {}).items()
     ]
     won = {
         name: row
-        for part in QUESTION_PARTS[1:]
+        for part in ("main", "centres", "attention", "pixels")
         for name, row in recipe.rows(part, questions._best(recipe, runs)).items()
     }
     assert {name: row.learning_rate for name, row in won.items()} == {
@@ -133,6 +139,11 @@ def test_each_kind_of_row_takes_the_rate_that_won_its_own_search():
         "8 centres": {"centres"},
         "causal": {"attention"},
         "pixels": {"eye"},
+    }
+    both = recipe.rows("relation", questions._best(recipe, runs))
+    assert both == {
+        "bidirectional": replace(won["I-JEPA"], both=True),
+        "causal": replace(won["causal"], both=True),
     }
     with pytest.raises(RecordError, match="the search is not complete: causal, 0.002"):
         questions._best(recipe, runs[:-1])

@@ -243,7 +243,7 @@ def test_what_comes_before_does_not_see_what_comes_after(draw):
     tokens, (ids, visible) = torch.randn(3, 64, D, generator=draw), question()
     predictor(tokens, ids, visible)
     changed = tokens.clone()
-    changed[:, 40] += 1
+    changed[:, 40, 0] += 1
     predictor(changed, (ids + 1) % 20, visible)
     away = (states[0] - states[1]).abs().amax(dim=2)
     assert away[:, :40].max() < 1e-6 and away[:, 40:64].min() > 1e-4
