@@ -98,6 +98,7 @@ ju.show_figure(
 
 # %% tags=["hide-input"]
 centres = sorted(plan["centres"])
+centres = [k for k in centres if len(share("centres", f"{k} centres"))]
 scored = {
     "right": "object, right",
     "of two": "object, of two",
@@ -147,8 +148,8 @@ ju.show_figure(
     alt=(
         "Nearly always the right one of two objects is preferred, and hardly "
         "ever when the question is inverted; the share right among all answers "
-        "rises with the passes. Beside it, one curve for each budget against "
-        "the size of the vocabulary, and a line for the tokens themselves."
+        "rises with the passes. It rises with the size of the vocabulary, too, "
+        "and stays below the line of the tokens themselves."
     ),
 )
 
