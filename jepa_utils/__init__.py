@@ -61,6 +61,7 @@ PUBLIC = {
         "stream_data",
         "token_chunks",
     ),
+    "data.triples": ("Questions", "Triples", "object_questions", "relation_questions", "triples"),
     "data.words": (
         "Vocabulary",
         "adjacent_pairs",
@@ -119,6 +120,13 @@ PUBLIC = {
     "experiments.cifar10": ("VisionRecipe", "pretrain_record"),
     "experiments.eyes": ("EyeRecipe", "EyeRow", "eye_record", "load_eye", "resized"),
     "experiments.photographs": ("PhotoRecipe", "PhotoRow", "eye_tokens", "photo_record"),
+    "experiments.questions": (
+        "QuestionRecipe",
+        "QuestionRow",
+        "folded",
+        "question_record",
+        "question_scores",
+    ),
     "experiments.spirals": ("SpiralRecipe", "spiral_record"),
     "experiments.store": ("read_record",),
     "experiments.texts": ("TextRecipe", "TextRow", "text_batches", "text_record", "text_training"),
@@ -141,7 +149,12 @@ PUBLIC = {
     "models.predictors": ("PatchPredictor",),
     "models.resnet": ("ResNet",),
     "models.text": ("TextDecoder", "TextEncoder", "WindowEncoder"),
-    "models.vision_language": ("CrossPredictor", "ImageHead", "QueryPredictor"),
+    "models.vision_language": (
+        "CausalQueryPredictor",
+        "CrossPredictor",
+        "ImageHead",
+        "QueryPredictor",
+    ),
     "models.vit": ("ViT", "patchify", "position_grid"),
     "models.world": (
         "ActionPredictor",

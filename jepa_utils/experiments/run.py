@@ -13,6 +13,7 @@ from jepa_utils.experiments import (
     cifar10,
     eyes,
     photographs,
+    questions,
     spirals,
     texts,
     word_tables,
@@ -43,6 +44,13 @@ def _eyes(recipe: str, parts: list[str], source: str | None, root: Path, **how: 
         how["say"](str(table.provenance))
     chosen = {"parts": parts} if parts else {}
     eyes.eye_record(getattr(eyes.EyeRecipe, recipe)(), *loaded, name=recipe, **chosen, **how)
+
+
+def _questions(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    chosen = {"parts": parts} if parts else {}
+    encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
+    settings = getattr(questions.QuestionRecipe, recipe)()
+    questions.question_record(settings, encoder=encoder, name=recipe, **chosen, **how)
 
 
 def _texts(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
@@ -96,6 +104,7 @@ EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.RECIPES),
     "captions": (_captions, captions.CAPTION_RECIPES),
     "eyes": (_eyes, eyes.EYE_RECIPES),
+    "questions": (_questions, questions.QUESTION_RECIPES),
     "texts": (_texts, texts.TEXT_RECIPES),
     "photographs": (_photographs, photographs.PHOTO_RECIPES),
     "spiral": (_spiral, spirals.SPIRAL_RECIPES),
