@@ -8,7 +8,7 @@ from typing import Any
 
 from jepa_utils.data.load import load_data
 from jepa_utils.data.tokens import load_tokenizer
-from jepa_utils.experiments import captions, cifar10, spirals, texts, word_tables, worlds
+from jepa_utils.experiments import captions, cifar10, spirals, texts, word_tables, worlds, writers
 
 __all__ = ["EXPERIMENTS", "run_experiments"]
 
@@ -63,6 +63,13 @@ def _worlds(recipe: str, parts: list[str], source: str | None, root: Path, **how
     worlds.world_record(settings, name=recipe, **chosen, **how)
 
 
+def _writers(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    chosen = {"parts": parts} if parts else {}
+    encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
+    settings = getattr(writers.WriterRecipe, recipe)()
+    writers.writer_record(settings, encoder=encoder, name=recipe, **chosen, **how)
+
+
 # What does it, and its recipes, the largest last.
 EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.RECIPES),
@@ -71,6 +78,7 @@ EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "spiral": (_spiral, spirals.SPIRAL_RECIPES),
     "words": (_words, word_tables.WORD_RECIPES),
     "worlds": (_worlds, worlds.WORLD_RECIPES),
+    "writers": (_writers, writers.WRITER_RECIPES),
 }
 
 
