@@ -97,7 +97,7 @@ class WriterRecipe:
         sizes = dict(scenes=128, gallery=24, search_gallery=10, batch_size=64, decoder_passes=1)
         few = dict(passes=(1, 2), longest=(), search_passes=1, rates=(1e-3, 2e-3), blurs=(0.5, 1.0))
         films = dict(films=2, frames=60, intervals=(1, 5, 20), thresholds=(0.1, 0.3, 1.0))
-        return cls(**sizes, **few, **films, num_seeds=2)
+        return cls(**sizes, **few, **films, num_seeds=1)
 
     @classmethod
     def page(cls) -> WriterRecipe:
