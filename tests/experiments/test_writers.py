@@ -115,6 +115,7 @@ def test_record_says_what_is_needed_to_judge_it(finished):
         passes = int(run["passes"])
         assert len(run["losses"]) == passes and run["steps"] == 2 * passes
         assert run["samples"] == 2 * 64 * passes
+        assert run["core_seconds"] > 0
         assert len(run["said"]) == 8 and all(isinstance(line, str) for line in run["said"])
 
 
