@@ -317,7 +317,7 @@ def test_train_takes_all_parts_and_the_largest_recipe_by_default(book, trained):
     [
         (
             ("magic",),
-            "experiment must be one of cifar10, captions, texts, spiral, words, worlds, got 'magic'",
+            "experiment must be one of cifar10, captions, texts, spiral, words, worlds, writers, got 'magic'",
         ),
         (("cifar10/magic", "--recipe", "tiny"), "methods must be some of I-JEPA"),
         (("captions/magic", "--recipe", "tiny"), "experiments must be some of scenes"),
