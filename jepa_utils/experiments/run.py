@@ -18,6 +18,7 @@ from jepa_utils.experiments import (
     texts,
     word_tables,
     worlds,
+    writers,
 )
 
 __all__ = ["EXPERIMENTS", "run_experiments"]
@@ -99,6 +100,13 @@ def _worlds(recipe: str, parts: list[str], source: str | None, root: Path, **how
     worlds.world_record(settings, name=recipe, **chosen, **how)
 
 
+def _writers(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    chosen = {"parts": parts} if parts else {}
+    encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
+    settings = getattr(writers.WriterRecipe, recipe)()
+    writers.writer_record(settings, encoder=encoder, name=recipe, **chosen, **how)
+
+
 # What does it, and its recipes, the largest last.
 EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.RECIPES),
@@ -110,6 +118,7 @@ EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "spiral": (_spiral, spirals.SPIRAL_RECIPES),
     "words": (_words, word_tables.WORD_RECIPES),
     "worlds": (_worlds, worlds.WORLD_RECIPES),
+    "writers": (_writers, writers.WRITER_RECIPES),
 }
 
 
