@@ -160,12 +160,8 @@ PUBLIC = {
     "models.predictors": ("PatchPredictor",),
     "models.resnet": ("ResNet",),
     "models.text": ("TextDecoder", "TextEncoder", "WindowEncoder"),
-    "models.vision_language": (
-        "CausalQueryPredictor",
-        "CrossPredictor",
-        "ImageHead",
-        "QueryPredictor",
-    ),
+    "models.query_order": ("CausalQueryPredictor", "OrderedQueryPredictor"),
+    "models.vision_language": ("CrossPredictor", "ImageHead", "QueryPredictor"),
     "models.vit": ("ViT", "patchify", "position_grid"),
     "models.world": (
         "ActionPredictor",
@@ -191,6 +187,8 @@ PUBLIC = {
     "training.fit": ("fit",),
     "training.optimizers": ("Schedule",),
     "training.jepa": ("JEPA", "MaskedJEPA", "TokenJEPA", "ViewJEPA", "train_pair"),
+    "training.views": ("PhotoViewJEPA",),
+    "training.views": ("PhotoViewJEPA",),
     "training.world_models": ("PixelWorld", "WorldJEPA"),
 }
 

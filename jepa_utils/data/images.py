@@ -485,7 +485,7 @@ def random_grayscale(
     return torch.where(_chosen(images, probability, part), _gray(images), images)
 
 
-def augmented_view(images: Tensor, *, size: int | None = None, part: Part | None = None) -> Tensor:
+def augmented_view(images: Tensor, *, part: Part | None = None) -> Tensor:
     """A random view of each image, standardised.
 
     A crop of 0.2 to 1 of its area, flip, colour jitter, grayscale.
@@ -496,12 +496,10 @@ def augmented_view(images: Tensor, *, size: int | None = None, part: Part | None
     ----------
     images : Tensor, shape (B, 3, H, W)
         uint8, or floating point from 0 to 1.
-    size : int, optional
-        Height and width of the view S. None keeps those of the images.
 
     Returns
     -------
-    Tensor of floating point, shape (B, 3, H, W) or (B, 3, S, S)
+    Tensor of floating point, shape (B, 3, H, W)
         Standardised with CIFAR-10's mean and deviation, as `normalize` does.
 
     Raises
@@ -509,7 +507,7 @@ def augmented_view(images: Tensor, *, size: int | None = None, part: Part | None
     ValueError
         If `images` has another shape or type.
     """
-    crops = random_resized_crop(_as_float(images), scale=(0.2, 1.0), size=size, part=part)
+    crops = random_resized_crop(_as_float(images), scale=(0.2, 1.0), part=part)
     views = color_jitter(random_flip(crops, part=part), part=part)
     return normalize(random_grayscale(views, part=part))
 

@@ -23,7 +23,7 @@ from jepa_utils.experiments.store import Outcome, Run, complete_record, measured
 from jepa_utils.models.checkpoints import load_weights, read_card, save_weights
 from jepa_utils.models.resnet import ResNet
 from jepa_utils.training.fit import fit
-from jepa_utils.training.jepa import ViewJEPA
+from jepa_utils.training.views import PhotoViewJEPA
 
 __all__ = ["EYE_RECIPES", "EyeRecipe", "EyeRow", "eye_record", "load_eye", "resized"]
 
@@ -219,7 +219,7 @@ class _Bench:
 
     def run(self, row: EyeRow, probed: bool, seed: int, states: list[Path]) -> Outcome:
         recipe = self.recipe
-        module = ViewJEPA(
+        module = PhotoViewJEPA(
             recipe.encoder(),
             sigreg_weight=row.sigreg_weight,
             projection=recipe.projection,

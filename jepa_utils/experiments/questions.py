@@ -48,8 +48,8 @@ from jepa_utils.experiments.store import (
     read_record,
 )
 from jepa_utils.models.checkpoints import load_encoder, save_weights
+from jepa_utils.models.query_order import CausalQueryPredictor, OrderedQueryPredictor
 from jepa_utils.models.text import TextEncoder
-from jepa_utils.models.vision_language import CausalQueryPredictor, QueryPredictor
 from jepa_utils.models.vit import ViT, patchify
 from jepa_utils.objectives.infonce import InfoNCE
 from jepa_utils.training.jepa import train_pair
@@ -69,7 +69,7 @@ QUESTION_RECIPES = ("tiny", "page")  # constructors of QuestionRecipe
 QUESTION_PARTS = ("search", "main", "centres", "attention", "relation", "pixels")
 
 EYES = ("I-JEPA", "as drawn", "pixels")
-ATTENTION = {"bidirectional": QueryPredictor, "causal": CausalQueryPredictor}
+ATTENTION = {"bidirectional": OrderedQueryPredictor, "causal": CausalQueryPredictor}
 _LONGEST = 12  # words of a question, at most
 _SAMPLE = 100_000  # tokens that the centres are looked for among
 
@@ -165,7 +165,7 @@ class QuestionRecipe:
 
     def networks(
         self, row: QuestionRow, vocabulary: int, *, dimensions: int = 384
-    ) -> tuple[QueryPredictor, TextEncoder]:
+    ) -> tuple[OrderedQueryPredictor, TextEncoder]:
         """New networks: one answers, from tokens and a question; the other one reads answers.
 
         Parameters

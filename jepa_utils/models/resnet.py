@@ -72,16 +72,13 @@ class ResNet(nn.Module):
         # twice as fast on processors
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """One vector for each place of the last map.
 
         Parameters
         ----------
         images : Tensor, shape (B, 3, H, W)
             Standardised images; H and W divisible by 2 ** (number of stages).
-        keep : Tensor of int64, shape (B, K), optional
-            Places that are wanted, row by row; all by default. The whole image is looked at all
-            the same.
 
         Returns
         -------
@@ -94,15 +91,7 @@ class ResNet(nn.Module):
         """
         self._check(images)
         x = self.layers(images.contiguous(memory_format=torch.channels_last))
-        x = x.flatten(2).mT  # (B, K, D)
-        if keep is None:
-            return x
-        if keep.dim() != 2 or len(keep) != len(images) or keep.dtype != torch.int64:
-            raise ValueError(
-                f"keep must be int64 places of shape ({len(images)}, K), "
-                f"got {tuple(keep.shape)} of {keep.dtype}"
-            )
-        return x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        return x.flatten(2).mT
 
     @torch.no_grad()
     def pyramid(self, images: Tensor, grid: int | None = None) -> Tensor:

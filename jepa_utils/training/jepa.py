@@ -18,7 +18,6 @@ from jepa_utils.data.images import augmented_view
 from jepa_utils.data.masking import PatchMasks
 from jepa_utils.models.ema import EMA
 from jepa_utils.models.predictors import PatchPredictor
-from jepa_utils.models.resnet import ResNet
 from jepa_utils.models.vision_language import CrossPredictor
 from jepa_utils.models.vit import ViT, patchify
 from jepa_utils.objectives._distributed import BatchGroup
@@ -354,8 +353,8 @@ class ViewJEPA(ImageTraining):
 
     Parameters
     ----------
-    encoder : ViT or ResNet
-        Encoder. Views have the side that it is made for, whatever that of the images.
+    encoder : ViT
+        Encoder.
     views : int, default 2
         Views per image.
     keep : float, default 1.0
@@ -381,7 +380,7 @@ class ViewJEPA(ImageTraining):
 
     def __init__(
         self,
-        encoder: ViT | ResNet,
+        encoder: ViT,
         *,
         views: int = 2,
         keep: float = 1.0,
@@ -414,9 +413,9 @@ class ViewJEPA(ImageTraining):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """The losses of one batch of images (B, 3, S, S); its labels are not looked at."""
         group = batch_group(len(batch[0]), self.device)
-        part, size = (group.first, group.total), self.encoder.image_size
+        part = group.first, group.total
         images = torch.cat(
-            [augmented_view(batch[0], size=size, part=part) for _ in range(self.views)]
+            [augmented_view(batch[0], part=part) for _ in range(self.views)]
         )  # (V*B, 3, S, S)
         patches = math.prod(self.encoder.grid)
         places = torch.rand(self.views * group.total, patches, device=self.device)
