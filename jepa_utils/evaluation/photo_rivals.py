@@ -276,7 +276,7 @@ def gradients_and_colours_of_places(photographs: Tensor, *, grid: int = 4) -> Te
     Raises
     ------
     ValueError
-        If photographs are no square images of uint8 whose side is divisible by three times the grid.
+        If photographs are no square images of uint8 whose side three times the grid divides.
     """
     _check_photographs(photographs, 3 * grid)
     results = []

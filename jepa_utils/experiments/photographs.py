@@ -505,11 +505,12 @@ class _Bench:
 
     @cached_property
     def eyes(self) -> dict[str, nn.Module]:
-        eye = load_eye(self.paths["SIGReg"])
+        # Networks are drawn before they are loaded: the run that looks first is as any other.
         with torch.random.fork_rng(devices=[]):
+            eye, other = load_eye(self.paths["SIGReg"]), load_encoder(self.paths["I-JEPA"])[0]
             torch.default_generator.manual_seed(0)
             drawn = ResNet(**eye.sizes).eval()
-        return {"SIGReg": eye, "untrained": drawn, "I-JEPA": load_encoder(self.paths["I-JEPA"])[0]}
+        return {"SIGReg": eye, "untrained": drawn, "I-JEPA": other}
 
     def tokens(self, eye: str, split: str, mirrored: bool = False) -> Tensor:
         key = eye, split, mirrored

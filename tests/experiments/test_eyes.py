@@ -128,7 +128,7 @@ def test_the_eye_comes_back_and_scores_as_it_did(finished, loaded):
     assert run["scores"]["validation, text to image @10"] == pytest.approx(
         found.recalls(held_out, new)["text to image @10"], abs=1e-4
     )
-    drawn = [run for run in record["runs"] if run["row"] == "untrained"][0]
+    (drawn,) = [run for run in record["runs"] if run["row"] == "untrained"]
     assert drawn["scores"] != run["scores"]  # whose weights are not the ones that lie there
 
 
