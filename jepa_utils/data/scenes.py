@@ -26,6 +26,7 @@ __all__ = [
     "SPLITS",
     "Scenes",
     "altered_captions",
+    "every_caption",
     "scene_caption",
     "scene_contents",
     "scene_questions",
@@ -190,6 +191,19 @@ def scene_caption(attributes: Tensor) -> str:
     return _caption(row)
 
 
+def every_caption() -> list[str]:
+    """All 25,280 captions that a scene can have: each content, with either object named first.
+
+    Returns
+    -------
+    list of str
+    """
+    rows = np.concatenate([_contents(split) for split in SPLITS])
+    mirrored = rows[:, _MIRROR]
+    mirrored[:, 3] ^= 1
+    return [_caption(row) for row in np.concatenate([rows, mirrored]).tolist()]
+
+
 def altered_captions(world: Scenes, attribute: str, *, seed: int = 0) -> list[str]:
     """Captions that are wrong in one thing.
 
@@ -311,9 +325,15 @@ def _contents(split: str) -> np.ndarray:
 
 def _pictures(rng: np.random.Generator, attributes: np.ndarray, side: int) -> np.ndarray:
     """Pixels (number, 3, side, side)."""
+    return _paint(rng, attributes[:, [2, 6]], *_layout(rng, attributes, side), side)
+
+
+def _layout(rng: np.random.Generator, attributes: np.ndarray, side: int) -> tuple[np.ndarray, ...]:
+    """What a caption leaves open: extents (number, 2), centres (number, 2, 2), colours (number, 2,
+    3), and the ground (number, side, side)."""
     number = len(attributes)
-    size, colour, shape = (
-        attributes[:, [column, column + 4]] for column in range(3)
+    size, colour = (
+        attributes[:, [column, column + 4]] for column in range(2)
     )  # (number, 2 objects) each
     extent = side * rng.uniform(*np.moveaxis(_HALF_EXTENT[size], -1, 0))
     centre = _centres(rng, attributes[:, 3], extent, side)
@@ -321,7 +341,20 @@ def _pictures(rng: np.random.Generator, attributes: np.ndarray, side: int) -> np
     place = np.arange(side) + 0.5
     slope = rng.uniform(-20, 20, (number, 2, 1, 1)) / side
     shading = slope[:, 0] * (place - side / 2) + slope[:, 1] * (place - side / 2)[:, None]
-    grey = rng.uniform(40, 75, (number, 1, 1)) + shading
+    return extent, centre, rgb, rng.uniform(40, 75, (number, 1, 1)) + shading
+
+
+def _paint(
+    rng: np.random.Generator,
+    shape: np.ndarray,
+    extent: np.ndarray,
+    centre: np.ndarray,
+    rgb: np.ndarray,
+    grey: np.ndarray,
+    side: int,
+) -> np.ndarray:
+    """Pixels of shapes (number, 2 objects) laid out so, with noise of their own."""
+    place = np.arange(side) + 0.5
     pixels = grey[:, None].repeat(3, axis=1)
     for i in range(2):
         for kind, name in enumerate(SHAPES):

@@ -59,7 +59,7 @@ __all__ = [
 
 PHOTO_RECIPES = ("tiny", "page")  # constructors of PhotoRecipe
 
-PHOTO_PARTS = ("search", "eyes", "rivals", "objectives", "temperature", "batch size", "text rate")
+PHOTO_PARTS = ("search", "eyes", "rivals", "objectives", "temperature", "batch size", "changes")
 
 SPLITS = ("train", "validation", "test")
 
@@ -200,12 +200,11 @@ class PhotoRecipe:
     passes: tuple[int, ...] = (20, 40)
     eye_passes: tuple[int, ...] = (40, 80)
     search_passes: int = 20
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    rates: tuple[float, ...] = (3e-3, 1e-2)
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.07, 0.2, 1.0)
-    temperature_passes: tuple[int, ...] = (5, 10, 20, 40)
+    temperature_passes: tuple[int, ...] = (10, 20, 40)
     batch_sizes: tuple[int, ...] = (64, 256, 1024)
     batch_passes: int = 24  # of the middle one
-    text_rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
     class_images: int = 2000  # of CIFAR-10, to be named
     num_seeds: int = 3
 
@@ -215,7 +214,7 @@ class PhotoRecipe:
         sizes = dict(size=32, grid=2, hidden=16, centres=10, rates=(1e-3,))
         passes = dict(passes=(2, 4), eye_passes=(2, 4), search_passes=2, temperature_passes=(2, 4))
         passes["batch_passes"] = 4
-        few = dict(temperatures=(0.01, 1.0), batch_sizes=(32, 64, 128), text_rates=(0.1, 1.0))
+        few = dict(temperatures=(0.01, 1.0), batch_sizes=(32, 64, 128))
         return cls(**sizes, **passes, **few, class_images=50, num_seeds=1)
 
     @classmethod
@@ -255,11 +254,41 @@ class PhotoRecipe:
             case "objectives":
                 return {name: replace(won[name], passes=self.passes) for name in OBJECTIVES}
             case "temperature":
-                rows = {
+                return {
                     f"{t:g}": replace(best, temperature=t, passes=self.temperature_passes)
-                    for t in (*self.temperatures, 0.0)
+                    for t in self.temperatures
                 }
-                return {"learned" if name == "0" else name: row for name, row in rows.items()}
+            case "batch size":
+                middle = self.batch_sizes[len(self.batch_sizes) // 2]
+                rows = {}
+                for size in self.batch_sizes:
+                    # as many photographs as the middle one, and as many steps
+                    same = round(self.batch_passes * size / middle)
+                    passes = tuple(sorted({self.batch_passes, same}))
+                    rows[str(size)] = replace(best, batch_size=size, passes=passes)
+                return rows
+            case "changes":
+                changed = {"slow text": dict(text_rate=0.1), "not mirrored": dict(mirrored=False)}
+                return {name: replace(best, **change) for name, change in changed.items()}
+        raise ValueError(f"part must be one of {', '.join(PHOTO_PARTS)}, got {part!r}")
+        if part == "search":
+            return self._search()
+        if part == "rivals":
+            return {}
+        if won is None:
+            raise ValueError(f"won must be what the search found, for {part!r}, got None")
+        best = replace(won["InfoNCE"], passes=self.passes)
+        match part:
+            case "eyes":
+                eyes = {"SIGReg": won["InfoNCE"]} | {eye: won[eye] for eye in list(EYES)[1:]}
+                return {eye: replace(row, passes=self.eye_passes) for eye, row in eyes.items()}
+            case "objectives":
+                return {name: replace(won[name], passes=self.passes) for name in OBJECTIVES}
+            case "temperature":
+                return {
+                    f"{t:g}": replace(best, temperature=t, passes=self.temperature_passes)
+                    for t in self.temperatures
+                }
             case "batch size":
                 middle = self.batch_sizes[len(self.batch_sizes) // 2]
                 rows = {}
@@ -288,6 +317,7 @@ class PhotoRecipe:
         for dropout in (0.3, 0.7):
             rows[f"InfoNCE, dropout {dropout:g}"] = PhotoRow(dropout=dropout)
         rows["InfoNCE, width 16"] = PhotoRow(width=16)
+        rows["InfoNCE, rate 0.001"] = PhotoRow(learning_rate=1e-3)
         for eye in list(EYES)[1:]:
             for rate in self.rates:
                 rows[f"{eye}, rate {rate:g}"] = PhotoRow(eye=eye, learning_rate=rate)

@@ -13,10 +13,12 @@ from jepa_utils.experiments import (
     cifar10,
     eyes,
     photographs,
+    questions,
     spirals,
     texts,
     word_tables,
     worlds,
+    writers,
 )
 
 __all__ = ["EXPERIMENTS", "run_experiments"]
@@ -43,6 +45,13 @@ def _eyes(recipe: str, parts: list[str], source: str | None, root: Path, **how: 
         how["say"](str(table.provenance))
     chosen = {"parts": parts} if parts else {}
     eyes.eye_record(getattr(eyes.EyeRecipe, recipe)(), *loaded, name=recipe, **chosen, **how)
+
+
+def _questions(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    chosen = {"parts": parts} if parts else {}
+    encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
+    settings = getattr(questions.QuestionRecipe, recipe)()
+    questions.question_record(settings, encoder=encoder, name=recipe, **chosen, **how)
 
 
 def _texts(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
@@ -91,16 +100,25 @@ def _worlds(recipe: str, parts: list[str], source: str | None, root: Path, **how
     worlds.world_record(settings, name=recipe, **chosen, **how)
 
 
+def _writers(recipe: str, parts: list[str], source: str | None, root: Path, **how: Any) -> None:
+    chosen = {"parts": parts} if parts else {}
+    encoder = root / "results" / "cifar10" / "five_passes_ijepa.safetensors"
+    settings = getattr(writers.WriterRecipe, recipe)()
+    writers.writer_record(settings, encoder=encoder, name=recipe, **chosen, **how)
+
+
 # What does it, and its recipes, the largest last.
 EXPERIMENTS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.RECIPES),
     "captions": (_captions, captions.CAPTION_RECIPES),
     "eyes": (_eyes, eyes.EYE_RECIPES),
+    "questions": (_questions, questions.QUESTION_RECIPES),
     "texts": (_texts, texts.TEXT_RECIPES),
     "photographs": (_photographs, photographs.PHOTO_RECIPES),
     "spiral": (_spiral, spirals.SPIRAL_RECIPES),
     "words": (_words, word_tables.WORD_RECIPES),
     "worlds": (_worlds, worlds.WORLD_RECIPES),
+    "writers": (_writers, writers.WRITER_RECIPES),
 }
 
 

@@ -12,7 +12,7 @@ from jepa_utils.arguments import check_count, whole
 from jepa_utils.models.mlp import MLP
 from jepa_utils.models.vit import position_grid
 
-__all__ = ["CrossPredictor", "ImageHead", "QueryPredictor"]
+__all__ = ["CausalQueryPredictor", "CrossPredictor", "ImageHead", "QueryPredictor"]
 
 
 class ImageHead(nn.Sequential):
@@ -197,6 +197,9 @@ class QueryPredictor(nn.Module):
         Width of the embedding to predict.
     vocabulary : int, default 0
         Number of token ids of the questions V; 0 if none are asked.
+    places : int, default 0
+        Most words of a question, if their order is to be seen: each place gets a learned vector.
+        With 0 a question is a bag of words.
     width : int, default 128
         Width of the predictor's own tokens; a multiple of 4.
     layers : int, default 1
@@ -224,6 +227,7 @@ class QueryPredictor(nn.Module):
         embedding: int,
         *,
         vocabulary: int = 0,
+        places: int = 0,
         width: int = 128,
         layers: int = 1,
         heads: int = 4,
@@ -233,7 +237,9 @@ class QueryPredictor(nn.Module):
         width, heads = _check_width(width, heads)
         sizes = dict(dimensions=dimensions, embedding=embedding, layers=layers)
         dimensions, embedding, layers = (check_count(*size) for size in sizes.items())
-        vocabulary = whole("vocabulary", vocabulary, 0)
+        vocabulary, places = whole("vocabulary", vocabulary, 0), whole("places", places, 0)
+        if places and not vocabulary:
+            raise ValueError(f"places must be 0 for a predictor with vocabulary=0, got {places}")
         self.dimensions = dimensions
         self.read = nn.Sequential(nn.LayerNorm(dimensions), nn.Linear(dimensions, width))
         self.words = nn.Embedding(vocabulary, width) if vocabulary else None
@@ -244,6 +250,7 @@ class QueryPredictor(nn.Module):
             for _ in range(layers)
         )
         self.write = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, embedding))
+        self.places = nn.Embedding(places, width) if places else None
 
     def forward(
         self, tokens: Tensor, ids: Tensor | None = None, visible: Tensor | None = None
@@ -266,8 +273,8 @@ class QueryPredictor(nn.Module):
         Raises
         ------
         ValueError
-            If shapes do not fit, one of `ids` and `visible` is missing, a row has no word, or a
-            question is asked of a predictor without vocabulary.
+            If shapes do not fit, one of `ids` and `visible` is missing, a row has no word, a
+            question is asked of a predictor without vocabulary, or it has more words than places.
         """
         wanted = (len(self.positions), self.dimensions)
         if tokens.dim() != 3 or tokens.shape[1:] != wanted:
@@ -281,14 +288,54 @@ class QueryPredictor(nn.Module):
                     "ids must be None for a predictor with vocabulary=0, got a question"
                 )
             _check_words("ids", ids, visible, len(tokens))
-            x = torch.cat([x, self.words(ids)], dim=1)  # (B, K+L, W)
+            x = torch.cat([x, self._read_words(ids)], dim=1)  # (B, K+L, W)
             missing = torch.cat([visible.new_zeros(tokens.shape[:2]), ~visible], dim=1)
+        return self.write(self._pooled(x, missing))
+
+    def _read_words(self, ids: Tensor) -> Tensor:
+        words = self.words(ids)  # (B, L, W)
+        if self.places is None:
+            return words
+        if ids.shape[1] > self.places.num_embeddings:
+            raise ValueError(
+                f"ids must have at most places = {self.places.num_embeddings} columns, got "
+                f"{ids.shape[1]}"
+            )
+        return words + self.places.weight[: ids.shape[1]]
+
+    def _pooled(self, x: Tensor, missing: Tensor | None) -> Tensor:
+        """One vector (B, W) from all tokens (B, K+L, W)."""
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=missing)
         if missing is not None:
             x = x * ~missing.unsqueeze(-1)
         count = x.shape[1] if missing is None else (~missing).sum(dim=1, keepdim=True)
-        return self.write(x.sum(dim=1) / count)
+        return x.sum(dim=1) / count
+
+
+class CausalQueryPredictor(QueryPredictor):
+    """The same network with the attention of a language model that writes.
+
+    Visual tokens come first, row by row of the grid, then the question's words. Every token sees
+    itself and those before it; the prediction is read from the last word, the only one that sees
+    all. It has the parameters of a `QueryPredictor`.
+
+    Parameters
+    ----------
+    dimensions, grid, embedding, vocabulary, places, width, layers, heads, dropout
+        As for `QueryPredictor`.
+    """
+
+    def _pooled(self, x: Tensor, missing: Tensor | None) -> Tensor:
+        number = x.shape[1]
+        later = torch.ones(number, number, dtype=torch.bool, device=x.device).triu(1)
+        for layer in self.layers:
+            x = layer(x, src_mask=later, src_key_padding_mask=missing)
+        if missing is None:
+            return x[:, -1]
+        place = torch.arange(number, device=x.device)
+        last = (place * ~missing).argmax(dim=1)
+        return x[torch.arange(len(x), device=x.device), last]
 
 
 def _check_width(width: int, heads: int) -> tuple[int, int]:

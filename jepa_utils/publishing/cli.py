@@ -259,7 +259,8 @@ def train(
     experiments: Annotated[
         list[str],
         typer.Argument(
-            help="cifar10, captions, texts, spiral, words, worlds; or a part: cifar10/I-JEPA."
+            help="cifar10, captions, eyes, photographs, questions, texts, spiral, words, worlds, "
+            "writers; or a part of one: cifar10/I-JEPA."
         ),
     ],
     recipe: Annotated[
