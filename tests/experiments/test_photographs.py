@@ -230,11 +230,11 @@ def test_the_text_encoder_has_its_own_rate(finished):
 def test_a_smaller_rate_moves_the_text_encoder_less(finished):
     moved = {}
     for run in finished.runs:
-        if run.part == "text rate":
+        if (run.part, run.label) in (("changes", "slow text"), ("objectives", "InfoNCE")):
             now = run.module.target_encoder.parameters()
             pairs = zip(now, run.drawn, strict=True)
             moved[run.label] = sum((a - b).abs().sum().item() for a, b in pairs)
-    assert 0 < moved["0.1"] < 0.3 * moved["1"]
+    assert 0 < moved["slow text"] < 0.3 * moved["InfoNCE"]  # of the same passes
 
 
 def test_a_text_encoder_that_is_frozen_stays_as_it_is_drawn():
@@ -345,7 +345,7 @@ def test_winners_are_what_the_search_found():
         f"{name}, rate 0.01" for name in OBJECTIVES if name not in FACTORS and name != "InfoNCE"
     ]
     best += [f"{name}, factor {values[2]:g}" for name, values in FACTORS.items()]
-    best += ["InfoNCE, width 16", *(f"{eye}, rate 0.001" for eye in list(EYES)[1:])]
+    best += ["InfoNCE, width 16", *(f"{eye}, rate 0.003" for eye in list(EYES)[1:])]
     won = page.winners(told(best))
     assert set(won) == {*OBJECTIVES, *list(EYES)[1:]}
     assert won["InfoNCE"] == PhotoRow(width=16, passes=(page.search_passes,))
@@ -354,9 +354,9 @@ def test_winners_are_what_the_search_found():
         assert won[name].learning_rate == PhotoRow().learning_rate
     assert won["cosine"].learning_rate == 0.01 and won["cosine"].eye == "SIGReg"
     for eye in list(EYES)[1:]:  # the best objective, at the rate that this eye likes
-        assert won[eye] == replace(won["InfoNCE"], eye=eye, learning_rate=0.001)
+        assert won[eye] == replace(won["InfoNCE"], eye=eye, learning_rate=0.003)
     other = [{**run, "part": "eyes"} for run in told([])]
-    with pytest.raises(ValueError, match="got none of 'InfoNCE, rate 0.001'"):
+    with pytest.raises(ValueError, match="got none of 'InfoNCE, rate 0.003'"):
         page.winners(other)  # what other parts found is not asked
     assert page.winners(told(best) + other) == won
 
@@ -367,7 +367,7 @@ def test_every_objective_and_every_eye_has_as_many_rates():
     assert {row.passes for row in rows.values()} == {(page.search_passes,)}
     for name in OBJECTIVES:
         own = [row for row in rows.values() if row.objective == name and row.eye == "SIGReg"]
-        assert {row.learning_rate for row in own} == set(page.rates)
+        assert {row.learning_rate for row in own} >= set(page.rates)
         assert {row.weight for row in own} == set(FACTORS.get(name, (0.0,)))
     for eye in list(EYES)[1:]:
         assert {r.learning_rate for r in rows.values() if r.eye == eye} == set(page.rates)
@@ -378,7 +378,7 @@ def test_every_objective_and_every_eye_has_as_many_rates():
     [
         ("temperature", {"temperature"}),
         ("batch size", {"batch_size", "passes"}),
-        ("text rate", {"text_rate", "mirrored"}),
+        ("changes", {"text_rate", "mirrored"}),
         ("eyes", {"eye"}),
         ("objectives", {"objective", "weight"}),
     ],
@@ -391,7 +391,7 @@ def test_rows_change_what_they_are_named_after_and_nothing_else(part, differ):
         name: replace(row, dropout=0.3) if name in OBJECTIVES else row for name, row in same.items()
     }
     rows = [asdict(row) for row in page.rows(part, objectives).values()]
-    assert len({str(row) for row in rows}) == len(rows) > 2
+    assert len({str(row) for row in rows}) == len(rows) > 1
     assert {key for key in rows[0] if len({str(row[key]) for row in rows}) > 1} == differ
     assert {row["dropout"] for row in rows} == {0.3}
 
