@@ -218,10 +218,13 @@ def word_counts(
 def gradients_and_colours(photographs: Tensor, *, cells: int = 12) -> Tensor:
     """Histograms of oriented gradients, and means and deviations of colour, without any learning.
 
+    Both kinds are scaled by their spread over the photographs given: give those together that are
+    to be compared.
+
     Parameters
     ----------
     photographs : Tensor of uint8, shape (N, 3, S, S)
-        Square; S divisible by `cells`.
+        Two or more; square; S divisible by `cells`.
     cells : int, default 12
         Cells in a row, even. Of each, 9 orientations; blocks of 2 x 2 cells are normalised
         together.
@@ -234,8 +237,8 @@ def gradients_and_colours(photographs: Tensor, *, cells: int = 12) -> Tensor:
     Raises
     ------
     ValueError
-        If photographs are no square images of uint8 whose side is divisible by `cells`, or `cells`
-        is odd.
+        If photographs are fewer than two, or no square images of uint8 whose side is divisible by
+        `cells`, or `cells` is odd.
 
     References
     ----------
@@ -244,6 +247,8 @@ def gradients_and_colours(photographs: Tensor, *, cells: int = 12) -> Tensor:
     if cells < 2 or cells % 2:
         raise ValueError(f"cells must be even, got {cells}")
     _check_photographs(photographs, cells)
+    if len(photographs) < 2:
+        raise ValueError(f"photographs must be two at least, got {len(photographs)}")
     parts = [_described(part / 255, cells) for part in photographs.split(500)]
     shapes, colours = (torch.cat(part) for part in zip(*parts, strict=True))
     blocks = F.unfold(shapes, 2)  # (N, 4 * 9, (cells - 1)^2)
@@ -271,7 +276,7 @@ def gradients_and_colours_of_places(photographs: Tensor, *, grid: int = 4) -> Te
     Raises
     ------
     ValueError
-        As `gradients_and_colours`.
+        If photographs are no square images of uint8 whose side three times the grid divides.
     """
     _check_photographs(photographs, 3 * grid)
     results = []

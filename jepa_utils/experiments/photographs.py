@@ -270,38 +270,6 @@ class PhotoRecipe:
             case "changes":
                 changed = {"slow text": dict(text_rate=0.1), "not mirrored": dict(mirrored=False)}
                 return {name: replace(best, **change) for name, change in changed.items()}
-        raise ValueError(f"part must be one of {', '.join(PHOTO_PARTS)}, got {part!r}")
-        if part == "search":
-            return self._search()
-        if part == "rivals":
-            return {}
-        if won is None:
-            raise ValueError(f"won must be what the search found, for {part!r}, got None")
-        best = replace(won["InfoNCE"], passes=self.passes)
-        match part:
-            case "eyes":
-                eyes = {"SIGReg": won["InfoNCE"]} | {eye: won[eye] for eye in list(EYES)[1:]}
-                return {eye: replace(row, passes=self.eye_passes) for eye, row in eyes.items()}
-            case "objectives":
-                return {name: replace(won[name], passes=self.passes) for name in OBJECTIVES}
-            case "temperature":
-                return {
-                    f"{t:g}": replace(best, temperature=t, passes=self.temperature_passes)
-                    for t in self.temperatures
-                }
-            case "batch size":
-                middle = self.batch_sizes[len(self.batch_sizes) // 2]
-                rows = {}
-                for size in self.batch_sizes:
-                    # as many photographs as the middle one, and as many steps
-                    same = round(self.batch_passes * size / middle)
-                    passes = tuple(sorted({self.batch_passes, same}))
-                    rows[str(size)] = replace(best, batch_size=size, passes=passes)
-                return rows
-            case "text rate":
-                return {f"{rate:g}": replace(best, text_rate=rate) for rate in self.text_rates} | {
-                    "not mirrored": replace(best, mirrored=False)
-                }
         raise AssertionError(f"a part without rows: {part}")
 
     def _search(self) -> dict[str, PhotoRow]:
@@ -535,11 +503,12 @@ class _Bench:
 
     @cached_property
     def eyes(self) -> dict[str, nn.Module]:
-        eye = load_eye(self.paths["SIGReg"])
+        # Networks are drawn before they are loaded: the run that looks first is as any other.
         with torch.random.fork_rng(devices=[]):
+            eye, other = load_eye(self.paths["SIGReg"]), load_encoder(self.paths["I-JEPA"])[0]
             torch.default_generator.manual_seed(0)
             drawn = ResNet(**eye.sizes).eval()
-        return {"SIGReg": eye, "untrained": drawn, "I-JEPA": load_encoder(self.paths["I-JEPA"])[0]}
+        return {"SIGReg": eye, "untrained": drawn, "I-JEPA": other}
 
     def tokens(self, eye: str, split: str, mirrored: bool = False) -> Tensor:
         key = eye, split, mirrored

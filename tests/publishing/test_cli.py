@@ -322,7 +322,7 @@ def test_train_takes_all_parts_and_the_largest_recipe_by_default(book, trained):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("magic",), "experiment must be one of cifar10, captions, eyes, texts, photographs, "),
+        (("magic",), "experiment must be one of cifar10, captions, eyes, "),
         (("cifar10/magic", "--recipe", "tiny"), "methods must be some of I-JEPA"),
         (("captions/magic", "--recipe", "tiny"), "experiments must be some of scenes"),
         (("cifar10", "--recipe", "huge"), "recipe of cifar10 must be one of tiny, one_pass"),
