@@ -188,7 +188,6 @@ PUBLIC = {
     "training.optimizers": ("Schedule",),
     "training.jepa": ("JEPA", "MaskedJEPA", "TokenJEPA", "ViewJEPA", "train_pair"),
     "training.views": ("PhotoViewJEPA",),
-    "training.views": ("PhotoViewJEPA",),
     "training.world_models": ("PixelWorld", "WorldJEPA"),
 }
 

@@ -30,7 +30,6 @@ from jepa_utils.data.load import load_data
 from jepa_utils.data.samples import sample_images, sample_photos
 
 MIRROR = os.environ.get("JEPA_DATA_MIRROR")
-HALVES = slice(0, 7), slice(7, 16)
 AUGMENTATIONS = [random_flip, random_resized_crop, color_jitter, random_grayscale]
 
 
@@ -524,41 +523,6 @@ def test_views_repeat_with_the_seed_differ_by_image_and_stay_images(images, chan
         assert torch.equal(
             normalize(denormalize(first)).isclose(first, atol=1e-5), torch.ones_like(first).bool()
         )
-
-
-@pytest.mark.parametrize("size", [5, 10, 32])
-def test_a_view_has_the_size_asked_for(images, size):
-    view = augmented_view(images, size=size)
-    assert view.shape == (16, 3, size, size) and view.isfinite().all()
-    torch.manual_seed(0)
-    torch.testing.assert_close(augmented_view(images, size=size), view)
-    torch.manual_seed(0)
-    rows = [augmented_view(images[part], size=size, part=(part.start, 16)) for part in HALVES]
-    assert rows[0].shape == (7, 3, size, size)  # each process draws for all
-    torch.testing.assert_close(rows[0], view[:7])
-
-
-def test_a_view_of_the_images_own_size_is_the_view_without_one():
-    square = torch.rand(4, 3, 12, 12)
-    torch.manual_seed(1)
-    one = augmented_view(square)
-    torch.manual_seed(1)
-    assert torch.equal(augmented_view(square, size=12), one)
-
-
-def test_a_smaller_view_is_of_the_same_place():
-    """Of a picture that is dark on the left and bright on the right, so is each view, or mirrored."""
-    ramp = torch.linspace(0, 1, 48).expand(64, 3, 48, 48)
-    view = augmented_view(ramp, size=12).mean(dim=1)
-    slopes = view.mean(dim=1).diff(dim=1)
-    one_way = ((slopes > -1e-3).all(dim=1)) | ((slopes < 1e-3).all(dim=1))
-    assert one_way.all()
-
-
-@pytest.mark.parametrize("size", [0, -1])
-def test_a_view_of_no_size(images, size):
-    with pytest.raises(ValueError, match=f"size must be None or at least 1, got {size}"):
-        augmented_view(images, size=size)
 
 
 def test_views_are_fast():

@@ -44,14 +44,6 @@ def test_a_bright_place_moves_its_own_token_most(eye, images):
     assert moved.argmax(dim=1).tolist() == [12] * 5
 
 
-def test_places_that_are_wanted_come_in_their_order(eye, images):
-    keep = torch.stack([torch.randperm(16)[:3] for _ in images])
-    tokens, some = eye(images), eye(images, keep)
-    assert some.shape == (5, 3, 16)
-    for row, places in enumerate(keep.tolist()):
-        assert torch.equal(some[row], tokens[row, places])
-
-
 @pytest.mark.parametrize("look", ["forward", "pyramid"])
 @pytest.mark.parametrize("mode", [True, False])
 def test_an_image_does_not_depend_on_the_rest_of_its_batch(eye, images, look, mode):
@@ -127,15 +119,6 @@ def test_images_that_do_not_fit(eye, shape, look):
     message = r"images must have shape \(B, 3, H, W\), H and W multiples of 4, got \("
     with pytest.raises(ValueError, match=message):
         getattr(eye, look)(torch.zeros(shape))
-
-
-@pytest.mark.parametrize(
-    "keep",
-    [torch.zeros(4, 2, dtype=torch.int64), torch.zeros(5, dtype=torch.int64), torch.zeros(5, 2)],
-)
-def test_places_that_do_not_fit(eye, images, keep):
-    with pytest.raises(ValueError, match=r"keep must be int64 places of shape \(5, K\), got \("):
-        eye(images, keep)
 
 
 def test_a_grid_of_nothing(eye, images):

@@ -28,7 +28,6 @@ from jepa_utils.data.batches import CaptionDataModule, ImageDataModule
 from jepa_utils.data.images import augmented_view, normalize
 from jepa_utils.data.masking import PatchMasks, multiblock_masks, random_masks
 from jepa_utils.evaluation.encode import embed
-from jepa_utils.models.resnet import ResNet
 from jepa_utils.models.text import TextEncoder, WindowEncoder
 from jepa_utils.models.vision_language import CrossPredictor
 from jepa_utils.models.vit import ViT
@@ -345,36 +344,6 @@ def test_views_loss_by_hand(pictures):
     torch.testing.assert_close(losses["loss"], 0.9 * prediction + 0.1 * regularizer)
     losses["loss"].backward()
     assert module.encoder.embed.weight.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("side", [16, 32, 48])
-def test_views_have_the_size_of_the_encoder_whatever_that_of_the_images(side):
-    torch.manual_seed(0)
-    module = ViewJEPA(ResNet(16, (8, 16)), projection=8, sigreg_weight=0.1, num_slices=8)
-    images, shown = torch.rand(6, 3, side, side), []
-    module.encoder.register_forward_pre_hook(lambda _, inputs: shown.append(inputs))
-    torch.manual_seed(1)
-    losses = module.training_step((images, torch.zeros(6)), 0)
-    ((views, seen),) = shown
-    assert views.shape == (12, 3, 16, 16) and seen.shape == (12, 16)
-    torch.manual_seed(1)
-    wanted = torch.cat([augmented_view(images, size=16) for _ in range(2)])
-    torch.testing.assert_close(views, wanted)
-    clouds = module.projector(module.encoder(wanted).mean(dim=1)).unflatten(0, (2, 6))
-    prediction = (clouds - clouds.mean(dim=0)).square().mean()
-    torch.testing.assert_close(losses["prediction"], prediction.detach())
-    losses["loss"].backward()
-    assert all(p.grad.abs().sum() > 0 for p in module.encoder.parameters())
-
-
-def test_a_residual_network_learns_from_larger_pictures(pictures):
-    module = ViewJEPA(
-        ResNet(16, (8, 16)), keep=0.5, projection=8, num_slices=16, learning_rate=1e-2
-    )
-    data = ImageDataModule(*pictures, batch_size=48)
-    history = fit(module, data, epochs=6, seed=0, progress=False)
-    losses = history.losses["loss"]
-    assert losses[-1] < 0.8 * losses[0] and all(map(math.isfinite, losses))
 
 
 def test_moving_average_follows_as_the_schedule_says(pictures):
