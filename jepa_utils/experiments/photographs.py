@@ -59,7 +59,16 @@ __all__ = [
 
 PHOTO_RECIPES = ("tiny", "page")  # constructors of PhotoRecipe
 
-PHOTO_PARTS = ("search", "eyes", "rivals", "objectives", "temperature", "batch size", "changes")
+PHOTO_PARTS = (
+    "search",
+    "eyes",
+    "rivals",
+    "objectives",
+    "temperature",
+    "batch size",
+    "changes",
+    "long",
+)
 
 SPLITS = ("train", "validation", "test")
 
@@ -198,13 +207,13 @@ class PhotoRecipe:
     min_count: int = 3  # occurrences of a word that gets a vector
     centres: int = 400  # of patches
     passes: tuple[int, ...] = (20, 40)
-    eye_passes: tuple[int, ...] = (40, 80)
+    long_passes: tuple[int, ...] = (40, 80)
     search_passes: int = 20
     rates: tuple[float, ...] = (3e-3, 1e-2)
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.07, 0.2, 1.0)
-    temperature_passes: tuple[int, ...] = (10, 20, 40)
+    temperature_passes: tuple[int, ...] = (10, 20)
     batch_sizes: tuple[int, ...] = (64, 256, 1024)
-    batch_passes: int = 24  # of the middle one
+    batch_passes: int = 16  # of the middle one
     class_images: int = 2000  # of CIFAR-10, to be named
     num_seeds: int = 3
 
@@ -212,7 +221,7 @@ class PhotoRecipe:
     def tiny(cls) -> PhotoRecipe:
         """For tests: seconds."""
         sizes = dict(size=32, grid=2, hidden=16, centres=10, rates=(1e-3,))
-        passes = dict(passes=(2, 4), eye_passes=(2, 4), search_passes=2, temperature_passes=(2, 4))
+        passes = dict(passes=(2, 4), long_passes=(2, 4), search_passes=2, temperature_passes=(2, 4))
         passes["batch_passes"] = 4
         few = dict(temperatures=(0.01, 1.0), batch_sizes=(32, 64, 128))
         return cls(**sizes, **passes, **few, class_images=50, num_seeds=1)
@@ -250,9 +259,15 @@ class PhotoRecipe:
         match part:
             case "eyes":
                 eyes = {"SIGReg": won["InfoNCE"]} | {eye: won[eye] for eye in list(EYES)[1:]}
-                return {eye: replace(row, passes=self.eye_passes) for eye, row in eyes.items()}
+                return {eye: replace(row, passes=self.passes) for eye, row in eyes.items()}
+            case "long":
+                eye = "SIGReg, gradients, colours"
+                return {eye: replace(won[eye], passes=self.long_passes)}
             case "objectives":
-                return {name: replace(won[name], passes=self.passes) for name in OBJECTIVES}
+                others = [
+                    name for name in OBJECTIVES if name != "InfoNCE"
+                ]  # that is among the eyes
+                return {name: replace(won[name], passes=self.passes) for name in others}
             case "temperature":
                 return {
                     f"{t:g}": replace(best, temperature=t, passes=self.temperature_passes)
