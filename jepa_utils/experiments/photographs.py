@@ -209,7 +209,8 @@ class PhotoRecipe:
     passes: tuple[int, ...] = (20, 40)
     long_passes: tuple[int, ...] = (40, 80)
     search_passes: int = 20
-    rates: tuple[float, ...] = (3e-3, 1e-2)
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # of objectives
+    eye_rates: tuple[float, ...] = (3e-3, 1e-2)  # of other eyes
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.07, 0.2, 1.0)
     temperature_passes: tuple[int, ...] = (10, 20)
     batch_sizes: tuple[int, ...] = (64, 256, 1024)
@@ -221,6 +222,7 @@ class PhotoRecipe:
     def tiny(cls) -> PhotoRecipe:
         """For tests: seconds."""
         sizes = dict(size=32, grid=2, hidden=16, centres=10, rates=(1e-3,))
+        sizes["eye_rates"] = (1e-3,)
         passes = dict(passes=(2, 4), long_passes=(2, 4), search_passes=2, temperature_passes=(2, 4))
         passes["batch_passes"] = 4
         few = dict(temperatures=(0.01, 1.0), batch_sizes=(32, 64, 128))
@@ -297,12 +299,11 @@ class PhotoRecipe:
                 rows[f"{name}, rate {rate:g}"] = replace(row, learning_rate=rate)
             for factor in sorted({low, high} - {usual}):
                 rows[f"{name}, factor {factor:g}"] = replace(row, weight=factor)
-        for dropout in (0.3, 0.7):
-            rows[f"InfoNCE, dropout {dropout:g}"] = PhotoRow(dropout=dropout)
+            rows[f"{name}, dropout 0.3"] = replace(row, dropout=0.3)
+        rows["InfoNCE, dropout 0.7"] = PhotoRow(dropout=0.7)
         rows["InfoNCE, width 16"] = PhotoRow(width=16)
-        rows["InfoNCE, rate 0.001"] = PhotoRow(learning_rate=1e-3)
         for eye in list(EYES)[1:]:
-            for rate in self.rates:
+            for rate in self.eye_rates:
                 rows[f"{eye}, rate {rate:g}"] = PhotoRow(eye=eye, learning_rate=rate)
         return {name: replace(row, passes=(self.search_passes,)) for name, row in rows.items()}
 
