@@ -206,8 +206,8 @@ class PhotoRecipe:
     hidden: int = 256  # of the image head
     min_count: int = 3  # occurrences of a word that gets a vector
     centres: int = 400  # of patches
-    passes: tuple[int, ...] = (20, 40)
-    long_passes: tuple[int, ...] = (40, 80)
+    passes: tuple[int, ...] = (10, 20)
+    long_passes: tuple[int, ...] = (20, 40)
     search_passes: int = 20
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # of objectives
     eye_rates: tuple[float, ...] = (3e-3, 1e-2)  # of other eyes
