@@ -356,7 +356,7 @@ def test_winners_are_what_the_search_found():
     for eye in list(EYES)[1:]:  # the best objective, at the rate that this eye likes
         assert won[eye] == replace(won["InfoNCE"], eye=eye, learning_rate=0.003)
     other = [{**run, "part": "eyes"} for run in told([])]
-    with pytest.raises(ValueError, match="got none of 'InfoNCE, rate 0.003'"):
+    with pytest.raises(ValueError, match="got none of 'InfoNCE, rate 0.001'"):
         page.winners(other)  # what other parts found is not asked
     assert page.winners(told(best) + other) == won
 
@@ -370,7 +370,7 @@ def test_every_objective_and_every_eye_has_as_many_rates():
         assert {row.learning_rate for row in own} >= set(page.rates)
         assert {row.weight for row in own} == set(FACTORS.get(name, (0.0,)))
     for eye in list(EYES)[1:]:
-        assert {r.learning_rate for r in rows.values() if r.eye == eye} == set(page.rates)
+        assert {r.learning_rate for r in rows.values() if r.eye == eye} == set(page.eye_rates)
 
 
 @pytest.mark.parametrize(
